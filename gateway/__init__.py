@@ -1,0 +1,1 @@
+"""Effects: doing what was decided. Doors, ledger, upstreams, console, command line."""

@@ -1,0 +1,145 @@
+"""All we ask of the world: Ledger, Upstream, Clock, Journal.
+
+`gateway.testing` has an implementation of each that needs no network, store or clock; the real ones are
+`ledger.py`, `upstream.py`, and `journal.py`. One suite of tests runs against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from discovery.exchange import Fault, Request, Response
+from policies.claims import Ask, Change, ChangeResult, ClaimResult, Record, State, StepKey
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a call is, beside its rules: told once, when its record (or a new generation) is made.
+
+    `request` is the frozen request without the gateway's own or the caller's credentials.
+    `kept` is seconds a terminal record is kept on its own; None: as long as its workflow.
+    """
+
+    step: StepKey
+    upstream: str
+    operation: str
+    request: Request
+    kept: float | None = None
+    trace: str = ""
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim's result with what is stored: frozen request, reply and items so far, where there are any."""
+
+    result: ClaimResult
+    request: Request | None = None
+    reply: Response | None = None
+    items: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One call as it is kept: what is shown of it is redacted by whoever shows it."""
+
+    id: str
+    about: About
+    record: Record
+    reply: Response | None
+    transcript: tuple[bytes, ...]  # JSON objects, oldest first; see gateway.journal
+    created: float
+    updated: float
+    items: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """One workflow instance: its calls' states counted."""
+
+    type: str
+    id: str
+    started: float
+    active: float
+    ended: float  # 0: open
+    states: dict[State, int] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """The durable memory. Every method raises `LedgerUnavailable` when the store is away.
+
+    A mutation that raised may or may not have taken place: the store's answer can be lost.
+    """
+
+    async def claim(self, call: str, about: About, ask: Ask) -> Claimed: ...
+
+    async def change(
+        self,
+        call: str,
+        fence: int,
+        wish: Change,
+        *,
+        reply: Response | None = None,
+        transcript: bytes = b"",
+        items: bytes = b"",
+    ) -> ChangeResult: ...
+
+    async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]: ...
+
+    async def occurrence(self, type: str, id: str, run: str, fingerprint: str, marker: str) -> int:
+        """Return which occurrence of an unnamed step this is (from 1): see `interface`, step without a name."""
+        ...
+
+    async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None: ...
+
+    async def note(self, call: str, about: About, reply: Response, transcript: bytes) -> None:
+        """Keep a safe call in its workflow's history."""
+        ...
+
+    async def resolve(
+        self, call: str, applied: bool, reply: Response | None, transcript: bytes
+    ) -> ChangeResult: ...
+
+    async def cancel(self, call: str, transcript: bytes) -> ChangeResult: ...
+
+    async def hasten(self, call: str, transcript: bytes) -> ChangeResult: ...
+
+    async def entry(self, call: str) -> Entry | None: ...
+
+    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
+        """Return calls, newest first: in `state`, or of any state."""
+        ...
+
+    async def workflows(self, limit: int = 100) -> list[Workflow]: ...
+
+    async def workflow(self, type: str, id: str) -> tuple[Workflow, list[Entry]] | None: ...
+
+    async def end(self, type: str, id: str, kept: float) -> bool:
+        """End a workflow with nothing open: its records expire after `kept` seconds. False: something is open."""
+        ...
+
+
+class Upstream(Protocol):
+    """One named upstream. `send` never raises for what happens on the wire: it returns a `Fault`."""
+
+    async def send(self, request: Request, *, timeout: float, not_after: float | None = None) -> Response | Fault:
+        """Send and return the answer. No first byte leaves after `not_after` (the loop's monotonic time)."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time and chance, for the runner alone."""
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+    def chance(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...

@@ -1,0 +1,435 @@
+"""The rules of the ledger: who may act on a step, and what a repeat is told.
+
+One record is kept per step. Whoever acts on it holds a *lease* (until when) and a *fence* (a number that
+only grows; it outdates an older holder). Every function here takes the record as it is and the store's
+time, and returns the record as it shall be with what to tell the asker. `gateway.ledger` holds the same
+rules in Lua; a property test keeps the two together.
+
+A *generation* is one logical request of the step. A new one starts only when the last had, for sure, no
+effect; so its idempotency key may be new, and its request another. Inside a generation the request that
+goes out is always the same.
+
+What promises this makes:
+
+- At most one live holder. A lapsed holder that had *nothing sent* is simply replaced; one that may have
+  sent is replaced only while sending again cannot double the effect (`repeat_until`), and is in doubt after.
+- A stale fence changes nothing, with one exception that adds knowledge: the last holder of a generation may
+  still settle the doubt its own silence caused.
+- A definite reply, once recorded with an effect, is never replaced.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import blake2b
+from typing import TypeAlias
+
+from policies.outcome import Effect, Outcome
+
+LEASE = 5.0
+"""Seconds, renewed every 1.5 while its holder lives. Short, because a crashed step cannot
+be resumed before it ends; three renewals may be missed before a live holder is doubted."""
+
+RENEWAL = 1.5
+"""Seconds between renewals of a held lease."""
+
+ALWAYS = math.inf
+"""`repeat_until` of a request that may be sent again at any time (an idempotent method)."""
+
+
+class State(StrEnum):
+    """Where a call stands. See `TERMINAL` and `HELD`."""
+
+    NEW = "new"  # free to be sent; nobody owns it (a doubt that was settled as not applied)
+    CLAIMED = "claimed"  # somebody owns it; nothing of this attempt was sent
+    SENDING = "sending"  # the intent is durable; from here bytes may have left
+    WAITING = "waiting"  # will be sent at `not_before`; safe to repeat
+    ACCEPTED = "accepted"  # the upstream took it and finishes later
+    PARTIAL = "partial"  # some items took effect, others are still to be sent
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"  # invalid; no effect for sure
+    FAILED = "failed"  # refused for another reason; definite
+    IN_DOUBT = "in-doubt"  # may or may not have taken effect
+    EXHAUSTED = "exhausted"  # retries, budget or deadline used up
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.REJECTED, State.FAILED, State.EXHAUSTED, State.CANCELLED})
+"""No timer, lease or sweeper moves these. (A new generation may start where the effect was none.)"""
+
+HELD = frozenset({State.CLAIMED, State.SENDING, State.ACCEPTED, State.PARTIAL})
+"""States somebody acts in under a lease."""
+
+
+class Replays(StrEnum):
+    """Which endings a repeat of the step is told instead of being sent anew."""
+
+    EFFECTS = "effects"  # a workflow's step: what had an effect is replayed, a refusal may be tried again
+    DEFINITE = "definite"  # an Idempotency-Key on its own: every definite answer, errors too (draft-07 2.6)
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """Whose step: workflow type, workflow instance, step name."""
+
+    type: str
+    id: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a step, as far as the rules go. Times are epoch seconds of the store's clock."""
+
+    state: State
+    fingerprint: str
+    fence: int = 1
+    generation: int = 1
+    attempt: int = 0  # sendings in this generation
+    lease_until: float = 0.0
+    not_before: float = 0.0  # of a waiting call
+    deadline: float = 0.0  # give up after this; 0: never
+    first_sent: float = 0.0  # of this generation; 0: not yet
+    window: float = 0.0  # seconds after `first_sent` in which a repeat is safe; ALWAYS: idempotent; 0: never
+    replays: Replays = Replays.EFFECTS
+    outcome: Outcome | None = None
+    effect: Effect = Effect.NONE
+
+    @property
+    def repeat_until(self) -> float:
+        """Until when sending this generation's request again cannot double its effect."""
+        return self.first_sent + self.window if self.first_sent else ALWAYS
+
+
+# What is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A claimant's wish. `send` marks the intent at once: its first byte follows without a wait."""
+
+    fingerprint: str
+    send: bool
+    window: float = 0.0
+    deadline: float = 0.0
+    replays: Replays = Replays.EFFECTS
+    lease: float = LEASE
+    early: bool = False  # do not wait for `not_before` (a person said: run it now)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a holder moves its record. `keep` renews the lease by so many seconds; 0 lets it go."""
+
+    state: State
+    outcome: Outcome | None = None
+    effect: Effect = Effect.NONE
+    not_before: float = 0.0
+    keep: float = 0.0
+    deadline: float | None = None
+
+
+# What a claimant is told
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Yours to act on. `resumed`: the generation's stored request goes on, not the claimant's own copy."""
+
+    record: Record
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """It has ended; tell the repeat the recorded reply."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else is acting on it, at least until `until` unless they end before."""
+
+    record: Record
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It is safe to send, but not before its time."""
+
+    record: Record
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """It may have taken effect, and nothing proves either way."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Same step, other request, and the first had an effect or may have had one."""
+
+    record: Record
+
+
+ClaimResult: TypeAlias = Granted | Recorded | Busy | Later | Doubtful | Mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The change took place."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The change did not take place: the record moved on without this holder (or is gone)."""
+
+    record: Record | None
+
+
+ChangeResult: TypeAlias = Kept | Outdated
+
+
+# The rules
+
+
+def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimResult]:
+    """Decide a claim: the record to keep, and what to tell the claimant.
+
+    A lapsed claim is handed on as `resumed` when its holder may have sent the request.
+    """
+    if record is None:
+        return _grant(_fresh(ask, fence=1, generation=1), ask, now, resumed=False)
+    same = record.fingerprint == ask.fingerprint
+    match record.state:
+        case State.NEW | State.CLAIMED if record.lease_until <= now:
+            if record.first_sent and not _none(record):
+                return _again(record, ask, now, same)
+            return _next_generation(record, ask, now, same)
+        case State.CLAIMED | State.SENDING | State.ACCEPTED | State.PARTIAL if record.lease_until > now:
+            return record, (Busy(record, record.lease_until) if same else Mismatch(record))
+        case State.SENDING:
+            return _again(record, ask, now, same)
+        case State.ACCEPTED | State.PARTIAL:
+            if not same:
+                return record, Mismatch(record)
+            held = replace(record, fence=record.fence + 1, lease_until=now + ask.lease)
+            return held, Granted(held, resumed=True)
+        case State.WAITING:
+            return _waiting(record, ask, now, same)
+        case State.IN_DOUBT:
+            if same and now < record.repeat_until:
+                return _again(record, ask, now, same)
+            return record, (Doubtful(record) if same else Mismatch(record))
+        case _:
+            return _ended(record, ask, now, same)
+
+
+def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple[Record | None, ChangeResult]:
+    """Decide a holder's change: from held to anything, or from its own doubt to a definite end.
+
+    Going (back) to `sending` needs a living lease: no byte leaves after its end.
+    """
+    if record is None or record.fence != fence:
+        return record, Outdated(record)
+    settles = record.state is State.IN_DOUBT and wish.state in TERMINAL and wish.effect is not Effect.UNKNOWN
+    if record.state not in HELD and not settles:
+        return record, Outdated(record)
+    if wish.state is State.SENDING and record.lease_until <= now:
+        return record, Outdated(record)
+    sending = wish.state is State.SENDING
+    kept = replace(
+        record,
+        state=wish.state,
+        outcome=wish.outcome,
+        effect=Effect.UNKNOWN if sending else wish.effect,
+        not_before=wish.not_before,
+        lease_until=now + wish.keep if wish.keep else 0.0,
+        deadline=record.deadline if wish.deadline is None else wish.deadline,
+        attempt=record.attempt + sending,
+        first_sent=(record.first_sent or now) if sending else record.first_sent,
+    )
+    return kept, Kept(kept)
+
+
+def renew(record: Record | None, fence: int, lease: float, now: float) -> tuple[Record | None, ChangeResult]:
+    """Decide a renewal. A lapsed lease that nobody took over may be renewed by its holder."""
+    if record is None or record.fence != fence or record.state not in HELD:
+        return record, Outdated(record)
+    kept = replace(record, lease_until=now + lease)
+    return kept, Kept(kept)
+
+
+def lapse(record: Record | None, now: float) -> Record | None:
+    """Return the record after its holder's silence is noticed: in doubt, or waiting to be sent again."""
+    if record is None or record.state not in (State.SENDING, State.CLAIMED) or record.lease_until > now:
+        return record
+    if record.state is State.CLAIMED and (not record.first_sent or _none(record)):
+        return replace(record, state=State.WAITING, not_before=now, lease_until=0.0)
+    if now < record.repeat_until:
+        return replace(record, state=State.WAITING, effect=Effect.UNKNOWN, not_before=now, lease_until=0.0)
+    return _doubt(record)
+
+
+def resolve(record: Record | None, applied: bool, now: float) -> tuple[Record | None, ChangeResult]:
+    """Decide what a person (or other evidence) says of a doubt: applied, or free to be sent anew."""
+    record = lapse(record, now)
+    if record is None or record.state is not State.IN_DOUBT:
+        return record, Outdated(record)
+    if applied:
+        kept = replace(
+            record,
+            state=State.SUCCEEDED,
+            outcome=Outcome.SUCCESS,
+            effect=Effect.ALL,
+            fence=record.fence + 1,
+            lease_until=0.0,
+        )
+    else:
+        kept = replace(
+            record, state=State.NEW, outcome=None, effect=Effect.NONE, fence=record.fence + 1, lease_until=0.0
+        )
+    return kept, Kept(kept)
+
+
+def cancel(record: Record | None) -> tuple[Record | None, ChangeResult]:
+    """Decide a cancellation: only what waits, or is free, can be given up; a doubt stays a doubt."""
+    if record is None or record.state not in (State.WAITING, State.NEW):
+        return record, Outdated(record)
+    ended = State.IN_DOUBT if record.effect is Effect.UNKNOWN else State.CANCELLED
+    kept = replace(record, state=ended, not_before=0.0, fence=record.fence + 1, window=0.0)
+    return kept, Kept(kept)
+
+
+def hasten(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
+    """Decide *retry now*: a waiting call is due at once; an exhausted one without effect waits again."""
+    match record:
+        case Record(state=State.WAITING):
+            kept = replace(record, not_before=now)
+        case Record(state=State.EXHAUSTED, effect=Effect.NONE):
+            kept = replace(record, state=State.WAITING, not_before=now, deadline=0.0)
+        case _:
+            return record, Outdated(record)
+    return kept, Kept(kept)
+
+
+# Parts of the rules
+
+
+def _none(record: Record) -> bool:
+    return record.effect is Effect.NONE
+
+
+def _fresh(ask: Ask, fence: int, generation: int) -> Record:
+    return Record(
+        State.CLAIMED,
+        ask.fingerprint,
+        fence=fence,
+        generation=generation,
+        deadline=ask.deadline,
+        window=ask.window,
+        replays=ask.replays,
+    )
+
+
+def _grant(record: Record, ask: Ask, now: float, resumed: bool) -> tuple[Record, ClaimResult]:
+    held = replace(
+        record,
+        state=State.SENDING if ask.send else State.CLAIMED,
+        effect=Effect.UNKNOWN if ask.send else record.effect,
+        lease_until=now + ask.lease,
+        attempt=record.attempt + ask.send,
+        first_sent=(record.first_sent or now) if ask.send else record.first_sent,
+        not_before=0.0,
+        outcome=None,
+    )
+    return held, Granted(held, resumed)
+
+
+def _next_generation(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
+    """Nothing took effect: start anew, with the claimant's request. Unsent requests keep their generation."""
+    unsent = same and not record.first_sent
+    generation = record.generation if unsent else record.generation + 1
+    return _grant(_fresh(ask, record.fence + 1, generation), ask, now, resumed=False)
+
+
+def _again(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
+    """It may have been sent, and nobody lives who knows: the same bytes again where that is safe."""
+    if now >= record.repeat_until:
+        doubt = _doubt(record)
+        return doubt, (Doubtful(doubt) if same else Mismatch(doubt))
+    if not same:
+        return record, Mismatch(record)
+    return _grant(replace(record, fence=record.fence + 1, effect=Effect.UNKNOWN), ask, now, resumed=True)
+
+
+def _waiting(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
+    if not same and not _none(record):
+        return record, Mismatch(record)
+    if not same:
+        return _next_generation(record, ask, now, same)
+    if not _none(record) and now >= record.repeat_until:
+        doubt = _doubt(record)
+        return doubt, Doubtful(doubt)
+    if record.deadline and now >= record.deadline:
+        if not _none(record):
+            doubt = _doubt(record)
+            return doubt, Doubtful(doubt)
+        return _next_generation(record, ask, now, same)
+    if now < record.not_before and not ask.early:
+        return record, Later(record, record.not_before)
+    return _grant(replace(record, fence=record.fence + 1), ask, now, resumed=True)
+
+
+def _ended(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
+    if _none(record):
+        definite = record.state in (State.REJECTED, State.FAILED)
+        if not (definite and record.replays is Replays.DEFINITE):
+            return _next_generation(record, ask, now, same)
+    return record, (Recorded(record) if same else Mismatch(record))
+
+
+def _doubt(record: Record) -> Record:
+    return replace(record, state=State.IN_DOUBT, outcome=Outcome.IN_DOUBT, effect=Effect.UNKNOWN, lease_until=0.0)
+
+
+# Names
+
+
+SHARDS = 256
+"""Redis hash tags `{s0}` .. `{s255}`: few enough to sweep, many enough to spread over a cluster's nodes."""
+
+
+def call_id(step: StepKey) -> str:
+    """Return the call's id: two hex digits of shard, then a digest of the step. Same step, same id."""
+    digest = blake2b(digest_size=12)
+    for part in (step.type, step.id, step.step):
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(4, "big") + raw)
+    return f"{shard_of(step.type, step.id):02x}{digest.hexdigest()}"
+
+
+def shard_of(type: str, id: str) -> int:
+    """Return the shard of a workflow instance: all its records live in one Redis Cluster slot."""
+    return blake2b(f"{type}\n{id}".encode(), digest_size=1).digest()[0]
+
+
+def upstream_key(call: str, generation: int, item: str = "") -> str:
+    """Return the idempotency key sent upstream: derived, so it survives a crash; never the caller's own.
+
+    It has the form of a UUID (version 8, RFC 9562 5.8), which every vendor's length and alphabet admits.
+    """
+    raw = bytearray(blake2b(f"{call}\n{generation}\n{item}".encode(), digest_size=16).digest())
+    raw[6] = raw[6] & 0x0F | 0x80
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
