@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from discovery.exchange import Fault, Request, Response
-from policies.claims import Ask, Change, ChangeResult, ClaimResult, Record, State, StepKey
+from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
+from policies.lifecycle import Claimed as Claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,6 @@ class About:
     kept: float | None = None
     trace: str = ""
     caller: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A claim's result with what is stored: frozen request, reply and items so far, where there are any."""
-
-    result: ClaimResult
-    request: Request | None = None
-    reply: Response | None = None
-    items: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

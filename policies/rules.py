@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias, TypeVar
 
@@ -93,7 +93,7 @@ class UpstreamRules:
 
     name: str
     base_url: str
-    headers: tuple[tuple[str, str], ...] = ()  # injected; values are resolved secrets: never shown
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # injected; resolved secrets: never shown
     timeout: float = 30.0
     connect_timeout: float = 5.0
     wait: float = 30.0

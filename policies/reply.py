@@ -1,0 +1,40 @@
+"""What a workflow is told: an upstream's answer, verbatim or recorded, or a problem that the gateway states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from discovery.exchange import Json, Response
+from policies.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer the gateway makes itself (RFC 9457). `slug` names the page that explains it."""
+
+    slug: str
+    status: int
+    title: str
+    detail: str
+    members: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one call, with the call's fate.
+
+    `retry_after` (seconds) says when a repeat makes sense; `location` says that the call can be watched.
+    """
+
+    answer: Response | Problem
+    outcome: Outcome
+    attempts: int = 0
+    replayed: bool = False
+    retry_after: float | None = None
+    location: bool = False
+    adapted: int = 0
+    degraded: int = 0
+    contract: int | None = None
+
+    def with_attempts(self, attempts: int) -> Reply:
+        return replace(self, attempts=attempts)
