@@ -1,0 +1,237 @@
+"""The store calls are kept in: which one, how it is opened, and what it promises.
+
+A named one (`--store`, `GIMBAL_STORE`, the configuration) beats the embedded engine, which `engine.py` starts.
+`examine()` refuses a store that would lose or refuse what we keep, and states the rest as a value:
+`Durability`, for `doctor` and the banner of `serve`. Nothing here shows a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError, ResponseError
+
+from gateway.problems import ConfigError, EngineError, Refused
+
+SCHEMES = ("redis", "rediss", "unix")
+
+FLOOR = (6, 2)
+"""The oldest store our scripts run on: GETDEL, and what Lua may do."""
+
+TIMEOUT = 5.0
+"""Seconds for one command: as long as a lease, since after that the answer is of no use to a holder."""
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds for a connection; a caller waits this long at most to hear that the store is away."""
+
+CONNECTIONS = 64
+"""Connections of one process. Commands of one turn share a pipeline, so a few are busy at a time."""
+
+LOADING_PATIENCE = 60.0
+"""Seconds a named store may still read its files when we start."""
+
+
+class Fsync(StrEnum):
+    """When a store's journal reaches the disk."""
+
+    ALWAYS = "always"  # before a write is acknowledged
+    EVERYSEC = "everysec"  # about a second later
+    NO = "no"  # when the system likes
+    NONE = "none"  # there is no journal
+    UNKNOWN = "unknown"  # the store does not tell
+
+
+PROMISES = {
+    Fsync.ALWAYS: "every acknowledged transition survives a killed engine and a power cut",
+    Fsync.EVERYSEC: "a killed engine or a power cut may lose the last second or two of acknowledged transitions",
+    Fsync.NO: "a power cut may lose the last half minute of acknowledged transitions, a kill some",
+    Fsync.NONE: "everything since the store's last snapshot is lost when it ends",
+    Fsync.UNKNOWN: "the store does not tell what survives its end",
+}
+"""What each setting means to a call; measured in docs/promises.md where it is about the embedded engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """What a store says of itself. `replicas` counts those connected; `run_id` changes when it restarts."""
+
+    engine: str  # valkey or redis
+    version: str
+    fsync: Fsync
+    eviction: str
+    replicas: int
+    embedded: bool
+    run_id: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def promise(self) -> str:
+        return PROMISES[self.fsync]
+
+
+def data_directory(given: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the data directory: `given`, else `GIMBAL_DATA`, else the platform's place for a user's data."""
+    if given is not None:
+        return given
+    if named := environ.get("GIMBAL_DATA"):
+        return Path(named)
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "gimbal"
+    base = Path(environ.get("XDG_DATA_HOME", ""))
+    return (base if base.is_absolute() else home / ".local" / "share") / "gimbal"
+
+
+def named_store(given: str | None, environ: Mapping[str, str], configured: str | None = None) -> str | None:
+    """Return the URL of the store somebody named, checked: flag, `GIMBAL_STORE`, file. None: nobody did."""
+    for source, url in (
+        ("--store", given),
+        ("GIMBAL_STORE", environ.get("GIMBAL_STORE")),
+        ("store.url", configured),
+    ):
+        if url:
+            check_url(url, source)
+            return url
+    return None
+
+
+def check_url(url: str, source: str) -> None:
+    """Raise `ConfigError` unless `url` (from `source`) names a store in a form we open."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.path if parts.scheme == "unix" else parts.hostname and (parts.port or 6379)
+    except ValueError as error:
+        raise ConfigError(f"{source} is no URL: {error}") from error
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(
+            f"{source} must begin with redis://, rediss:// or unix://, not {parts.scheme or 'no scheme'}"
+        )
+    if not whole:
+        raise ConfigError(f"{source} names no {'path' if parts.scheme == 'unix' else 'host'}: {shown(url)}")
+
+
+def shown(url: str) -> str:
+    """Return `url` as it may be shown: without its password."""
+    parts = urlsplit(url)
+    if parts.password is None and "password" not in parts.query:
+        return url
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, f"{parts.username or ''}:***@{place}", parts.path, "", ""))
+
+
+def open_store(url: str) -> Redis:
+    """Return a client of the store at `url`; nothing is sent yet.
+
+    It never tries a command twice: only the ledger knows which of its commands may be repeated. It is not for
+    blocking reads, which would run into its timeout.
+    """
+    try:
+        return Redis.from_url(
+            url,
+            protocol=2,  # a tenth faster than RESP3 for scripts, and no push messages to sort out
+            decode_responses=False,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            max_connections=CONNECTIONS,
+            client_name="gimbal",
+        )
+    except ValueError as error:
+        raise ConfigError(f"the store's URL {shown(url)} is wrong: {error}") from error
+
+
+async def examine(store: Redis, *, embedded: bool = False, patience: float = LOADING_PATIENCE) -> Durability:
+    """Return what `store` promises, waiting `patience` seconds for one that is still loading.
+
+    Raises `EngineError` for one that is away, too old, read-only or closed to us, `Refused` for one that evicts.
+    """
+    try:
+        said = await _loaded(store, patience)
+        fsync = await _fsync(store, said)
+    except (AuthenticationError, NoPermissionError) as error:
+        raise EngineError(f"the store does not let us in ({error}): put user and password in its URL") from error
+    except BusyLoadingError as error:
+        raise EngineError(f"the store is still loading its files after {patience:g} s: try again later") from error
+    except ResponseError as error:
+        cure = "put user and password in its URL" if "NOAUTH" in str(error) else "is it a Redis or Valkey?"
+        raise EngineError(f"the store refuses us ({error}): {cure}") from error
+    except (RedisError, OSError) as error:
+        raise EngineError(f"the store cannot be reached ({error}): start it, or correct its URL") from error
+    return durability(said, fsync, embedded)
+
+
+def durability(said: Mapping[str, Any], fsync: Fsync, embedded: bool) -> Durability:
+    """Judge what the store `said` (its INFO): a value, or `EngineError` or `Refused` naming the cure."""
+    engine = str(said.get("server_name", "redis"))  # Redis does not tell its name
+    version = str(said.get(f"{engine}_version", said.get("redis_version", "0")))
+    if tuple(int(part) for part in version.split(".")[:2]) < FLOOR:
+        raise EngineError(f"the store is {engine} {version}: Gimbal needs 6.2 or later")
+    if said.get("role") == "slave":
+        raise EngineError("the store is a read-only replica: name its primary")
+    if said.get("cluster_enabled"):
+        raise EngineError(
+            "the store is a node of a Redis Cluster, which Gimbal does not use yet: name a single server"
+        )
+    eviction = str(said.get("maxmemory_policy", "unknown"))
+    evicts = eviction not in ("noeviction", "unknown")
+    if evicts and said.get("maxmemory"):
+        raise Refused(
+            f"the store evicts keys when its memory is full ({eviction}), which forgets calls that were made: "
+            "set maxmemory-policy noeviction"
+        )
+    warnings = [
+        text
+        for text, said_so in (
+            (f"maxmemory-policy is {eviction}: set it to noeviction before maxmemory is set", evicts),
+            (f"appendfsync is {fsync}: {PROMISES[fsync]}", fsync in (Fsync.EVERYSEC, Fsync.NO)),
+            (f"appendonly is off: {PROMISES[fsync]}", fsync is Fsync.NONE),
+            (f"appendfsync cannot be read: {PROMISES[fsync]}", fsync is Fsync.UNKNOWN),
+            ("its last journal write failed: is its disk full?", said.get("aof_last_write_status", "ok") != "ok"),
+        )
+        if said_so
+    ]
+    return Durability(
+        engine=engine,
+        version=version,
+        fsync=fsync,
+        eviction=eviction,
+        replicas=int(said.get("connected_slaves", 0)),
+        embedded=embedded,
+        run_id=str(said.get("run_id", "")),
+        warnings=tuple(warnings),
+    )
+
+
+async def _loaded(store: Redis, patience: float) -> dict[str, Any]:
+    """Return the store's INFO once it serves commands."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while True:
+        try:
+            await store.ping()
+            return await store.info()
+        except BusyLoadingError:
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def _fsync(store: Redis, said: Mapping[str, Any]) -> Fsync:
+    if not said.get("aof_enabled"):
+        return Fsync.NONE
+    try:
+        told = (await store.config_get("appendfsync")).get("appendfsync")
+    except ResponseError:  # hosted stores close CONFIG
+        return Fsync.UNKNOWN
+    return next((setting for setting in Fsync if setting == told), Fsync.UNKNOWN)
