@@ -1,0 +1,134 @@
+"""The heads of messages: what is written for a request, and which headers end at this hop.
+
+Pure functions over bytes. Order, case, repetition and latin-1 bytes of headers stay as they were;
+the target goes out byte for byte behind the base URL's path.
+"""
+
+from __future__ import annotations
+
+import re
+
+from discovery.exchange import Fault, Header, Headers, Phase, Request
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110 7.6.1, with `Trailer` (trailers are dropped with the chunked coding that carries them) and the
+proxy's own authentication (11.7): its secrets are the gateway's, not the upstream's."""
+
+_OURS = HOP_BY_HOP | {b"host", b"expect"}
+"""Of a request: what the wire writes itself. `Expect`, because the whole body is at hand (RFC 9110 10.1.1)."""
+
+_EXPECT_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Methods that say `Content-Length: 0` for an empty body (RFC 9110 8.6)."""
+
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = re.compile(rb"/[!-~\x80-\xff]*")
+_LENGTH = re.compile(rb"(?i)^content-length:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.MULTILINE)
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d")
+
+
+def forwardable(headers: Headers) -> Headers:
+    """Return `headers` without those that end at this hop, including the ones `Connection` names."""
+    ending = _ending(headers, HOP_BY_HOP)
+    return tuple([header for header in headers if header[0].lower() not in ending])
+
+
+def compose(request: Request, host: bytes, prefix: bytes, length: int | None) -> bytes | Fault:
+    """Return the request's head as it goes out, framed by `length` or, if that is None, chunked.
+
+    A request that would not survive as one message (line breaks in a header, a blank in the target)
+    is refused, as a fault in phase `unsent`.
+    """
+    lines = [
+        request.method.encode("latin-1", "replace"),
+        b" ",
+        prefix,
+        request.target,
+        b" HTTP/1.1\r\nHost: ",
+        host,
+    ]
+    count = 2
+    ending = _ending(request.headers, _OURS)
+    sized = False
+    for name, value in request.headers:
+        lower = name.lower()
+        if lower in ending:
+            continue
+        if lower == b"content-length":
+            if sized or length is None:
+                continue
+            sized = True
+            lines += (b"\r\n", name, b": %d" % length)
+        else:
+            lines += (b"\r\n", name, b": ", value)
+        count += 1
+    if length is None:
+        lines.append(b"\r\nTransfer-Encoding: chunked")
+        count += 1
+    elif not sized and (length or request.method in _EXPECT_BODY):
+        lines.append(b"\r\nContent-Length: %d" % length)
+        count += 1
+    lines.append(b"\r\n\r\n")
+    head = b"".join(lines)
+    if (
+        _METHOD.fullmatch(request.method) is None
+        or _TARGET.fullmatch(request.target) is None
+        or not head.count(b"\n") == head.count(b"\r") == count + 1
+        or b"\0" in head
+    ):
+        return Fault(Phase.UNSENT, "the method, target or a header cannot be written in HTTP/1.1")
+    return head
+
+
+def mend(raw: bytes) -> bytes | None:
+    """Return an answer's bytes `raw` with a repeated but agreeing Content-Length said once.
+
+    RFC 9110 8.6 allows taking `5, 5` for `5`. Lengths that differ are an attack or a defect: None.
+    Empty while the head is not complete.
+    """
+    start = 0
+    while _INTERIM.match(raw, start):
+        start = raw.index(b"\r\n\r\n", start) + 4
+    end = raw.find(b"\r\n\r\n", start) + 2
+    if end == 1:
+        return b""
+    head = raw[start:end]
+    said: list[bytes] = [value.strip() for line in _LENGTH.findall(head) for value in line.split(b",")]
+    if len(said) < 2 or len(set(said)) != 1 or not said[0].isdigit():
+        return None
+    once = _LENGTH.sub(b"", head) + b"Content-Length: " + said[0] + b"\r\n"
+    return raw[:start] + once + raw[end:]
+
+
+def framing(headers: list[Header]) -> tuple[bool, bytes | None]:
+    """Return whether an answer's headers say where its body ends, and a transfer coding we cannot undo."""
+    framed = False
+    for name, value in headers:
+        if len(name) == 14:
+            framed = framed or name.lower() == b"content-length"
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            coding = value.strip().lower()
+            if coding == b"chunked":
+                framed = True
+            elif coding != b"identity":
+                return framed, coding
+    return framed, None
+
+
+def _ending(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
+    named = [value for name, value in headers if len(name) == 10 and name.lower() == b"connection"]
+    if not named:
+        return always
+    return always.union(token.strip().lower() for value in named for token in value.split(b","))
