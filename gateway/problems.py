@@ -11,6 +11,13 @@ An upstream's refusal is a value (`Response`, `Fault`), never an exception.
 
 from __future__ import annotations
 
+import json
+
+from policies.reply import Problem
+
+MEDIA = b"application/problem+json"
+"""The media type of `document()`."""
+
 
 class GimbalError(Exception):
     """The root of our own failures. Its text is one sentence for a person, naming the cure."""
@@ -32,3 +39,19 @@ class LedgerUnavailable(GimbalError):
 
 class Refused(GimbalError):
     exit_code = 4
+
+
+def document(problem: Problem, base: str = "") -> bytes:
+    """Return a problem as its RFC 9457 document, whose `type` is the page that explains it.
+
+    `base` (`http://127.0.0.1:8470`) makes the type absolute. No member overrides one of the document's own.
+    """
+    own = {
+        "type": f"{base}/-/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    return json.dumps(
+        {**own, **{name: value for name, value in problem.members.items() if name not in own}}
+    ).encode()
