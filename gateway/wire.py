@@ -66,6 +66,11 @@ class Wire:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def idle(self) -> int:
+        """Connections that wait for use."""
+        return len(self._idle)
+
     async def send(self, request: Request, *, timeout: float, not_after: float | None = None) -> Response | Fault:
         """Send, and return the whole answer; a body beyond `body_limit` is a fault in phase `body`."""
         answer = await self._ask(request, None, timeout, not_after, self._body_limit, True)

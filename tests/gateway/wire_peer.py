@@ -45,9 +45,13 @@ class Peer:
 
     def reset(self) -> None:
         """Close with RST."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.linger(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
+
+    @staticmethod
+    def linger(sock: socket.socket) -> None:
+        """Make closing `sock` send RST."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def gone(self) -> bytes:
         """Wait until the client has closed; return what it sent until then."""
