@@ -13,6 +13,7 @@ from typing import Protocol
 from discovery.exchange import Fault, Request, Response
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
 from policies.lifecycle import Claimed as Claimed
+from policies.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,15 @@ class Ledger(Protocol):
 
     async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None: ...
 
-    async def note(self, call: str, about: About, reply: Response, transcript: bytes) -> None:
-        """Keep a safe call in its workflow's history."""
+    async def note(
+        self,
+        call: str,
+        about: About,
+        reply: Response,
+        transcript: bytes,
+        outcome: Outcome = Outcome.SUCCESS,
+    ) -> None:
+        """Keep a safe call in its workflow's history; `call` is an id of its own (of a step no other call has)."""
         ...
 
     async def resolve(

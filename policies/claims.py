@@ -16,6 +16,8 @@ What promises this makes:
 - A stale fence changes nothing, with one exception that adds knowledge: the last holder of a generation may
   still settle the doubt its own silence caused.
 - A definite reply, once recorded with an effect, is never replaced.
+- One sending without effect says nothing of an earlier one that went unanswered: the generation stays
+  `doubted`, and no other can start, until an answer speaks for all of its sendings.
 """
 
 from __future__ import annotations
@@ -95,12 +97,27 @@ class Record:
     window: float = 0.0  # seconds after `first_sent` in which a repeat is safe; ALWAYS: idempotent; 0: never
     replays: Replays = Replays.EFFECTS
     outcome: Outcome | None = None
-    effect: Effect = Effect.NONE
+    effect: Effect = Effect.NONE  # of the generation, not of its last sending
+    doubted: bool = False  # a sending before the last may have taken effect
 
     @property
     def repeat_until(self) -> float:
         """Until when sending this generation's request again cannot double its effect."""
         return self.first_sent + self.window if self.first_sent else ALWAYS
+
+    @property
+    def due(self) -> float:
+        """When somebody has to look at this record again; `ALWAYS`: time alone will not move it."""
+        match self.state:
+            case State.CLAIMED | State.SENDING:
+                return self.lease_until
+            case State.ACCEPTED | State.PARTIAL:
+                return max(self.lease_until, self.not_before)
+            case State.WAITING:
+                ends = self.deadline or ALWAYS
+                return min(self.not_before, ends, self.repeat_until if _unknown(self) else ALWAYS)
+            case _:
+                return ALWAYS
 
 
 # What is asked
@@ -108,7 +125,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A claimant's wish. `send` marks the intent at once: its first byte follows without a wait."""
+    """A claimant's wish. `send` marks the intent at once: its first byte follows without a wait.
+
+    The mark is set when the granted record says `sending`, and only then: what was accepted, or took effect
+    in part, is granted as it is, and needs a change to `sending` of its own before a byte may leave.
+    """
 
     fingerprint: str
     send: bool
@@ -121,7 +142,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a holder moves its record. `keep` renews the lease by so many seconds; 0 lets it go."""
+    """How a holder moves its record. `keep` renews the lease by so many seconds; 0 leaves it as it is where
+    the holder acts on (`claimed`, `sending`), and lets it go elsewhere.
+
+    `effect` is that of the last sending; on the way to `sending`, of the sending before. `settles` says that
+    the answer speaks for every sending of the generation (a definite answer under a key the upstream honours).
+    """
 
     state: State
     outcome: Outcome | None = None
@@ -129,6 +155,7 @@ class Change:
     not_before: float = 0.0
     keep: float = 0.0
     deadline: float | None = None
+    settles: bool = False
 
 
 # What a claimant is told
@@ -174,7 +201,7 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Same step, other request, and the first had an effect or may have had one."""
+    """Same step, other request, and the first had an effect or may have had (or may yet have) one."""
 
     record: Record
 
@@ -205,59 +232,61 @@ ChangeResult: TypeAlias = Kept | Outdated
 def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimResult]:
     """Decide a claim: the record to keep, and what to tell the claimant.
 
-    A lapsed claim is handed on as `resumed` when its holder may have sent the request.
+    A holder's silence is noticed first (`lapse`). What it may have sent is handed on as `resumed`.
     """
     if record is None:
         return _grant(_fresh(ask, fence=1, generation=1), ask, now, resumed=False)
+    record = lapse(record, now)
     same = record.fingerprint == ask.fingerprint
     match record.state:
-        case State.NEW | State.CLAIMED if record.lease_until <= now:
-            if record.first_sent and not _none(record):
-                return _again(record, ask, now, same)
-            return _next_generation(record, ask, now, same)
         case State.CLAIMED | State.SENDING | State.ACCEPTED | State.PARTIAL if record.lease_until > now:
-            return record, (Busy(record, record.lease_until) if same else Mismatch(record))
-        case State.SENDING:
-            return _again(record, ask, now, same)
-        case State.ACCEPTED | State.PARTIAL:
-            if not same:
-                return record, Mismatch(record)
-            held = replace(record, fence=record.fence + 1, lease_until=now + ask.lease)
-            return held, Granted(held, resumed=True)
-        case State.WAITING:
-            return _waiting(record, ask, now, same)
+            return record, (Busy(record, record.lease_until) if same or _none(record) else Mismatch(record))
+        case State.WAITING if not same and _none(record):
+            return _next_generation(record, ask, now, same)
+        case State.WAITING | State.ACCEPTED | State.PARTIAL:
+            return _resume(record, ask, now, same)
         case State.IN_DOUBT:
             if same and now < record.repeat_until:
-                return _again(record, ask, now, same)
+                return _resume(record, ask, now, same)
             return record, (Doubtful(record) if same else Mismatch(record))
+        case State.SUCCEEDED:
+            return record, (Recorded(record) if same else Mismatch(record))
+        case State.REJECTED | State.FAILED if record.replays is Replays.DEFINITE:
+            return record, (Recorded(record) if same else Mismatch(record))
+        case _ if _none(record):
+            return _next_generation(record, ask, now, same)
         case _:
-            return _ended(record, ask, now, same)
+            return record, (Recorded(record) if same else Mismatch(record))
 
 
 def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple[Record | None, ChangeResult]:
     """Decide a holder's change: from held to anything, or from its own doubt to a definite end.
 
-    Going (back) to `sending` needs a living lease: no byte leaves after its end.
+    Going (back) to `sending` needs a living lease: no byte leaves after its end. It also needs that the
+    sending before, if its effect is unknown, may be repeated. An end whose effect is unknown is a doubt.
     """
     if record is None or record.fence != fence:
         return record, Outdated(record)
-    settles = record.state is State.IN_DOUBT and wish.state in TERMINAL and wish.effect is not Effect.UNKNOWN
-    if record.state not in HELD and not settles:
-        return record, Outdated(record)
-    if wish.state is State.SENDING and record.lease_until <= now:
+    unknown = wish.effect is Effect.UNKNOWN or (record.doubted and wish.effect is Effect.NONE and not wish.settles)
+    if record.state not in HELD and not (_doubtful(record) and wish.state in TERMINAL and not unknown):
         return record, Outdated(record)
     sending = wish.state is State.SENDING
+    if sending and (record.lease_until <= now or (unknown and now >= record.repeat_until)):
+        return record, Outdated(record)
     kept = replace(
         record,
         state=wish.state,
         outcome=wish.outcome,
-        effect=Effect.UNKNOWN if sending else wish.effect,
+        effect=Effect.UNKNOWN if sending or unknown else wish.effect,
+        doubted=unknown,
         not_before=wish.not_before,
-        lease_until=now + wish.keep if wish.keep else 0.0,
+        lease_until=_lease_after(record, wish, now),
         deadline=record.deadline if wish.deadline is None else wish.deadline,
         attempt=record.attempt + sending,
         first_sent=(record.first_sent or now) if sending else record.first_sent,
     )
+    if unknown and wish.state in TERMINAL:
+        kept = _doubt(kept)
     return kept, Kept(kept)
 
 
@@ -269,51 +298,56 @@ def renew(record: Record | None, fence: int, lease: float, now: float) -> tuple[
     return kept, Kept(kept)
 
 
-def lapse(record: Record | None, now: float) -> Record | None:
-    """Return the record after its holder's silence is noticed: in doubt, or waiting to be sent again."""
-    if record is None or record.state not in (State.SENDING, State.CLAIMED) or record.lease_until > now:
+def lapse(record: Record, now: float) -> Record:
+    """Return what time alone makes of the record: a silent holder's call waits again or is in doubt.
+
+    So does a wait whose deadline, or whose time for safe repeats, is over. The fence stays: a late
+    definite answer of the silent holder still counts while nobody else acts.
+    """
+    if record.state in (State.CLAIMED, State.SENDING) and record.lease_until <= now:
+        record = replace(record, state=State.WAITING, not_before=now, lease_until=0.0)
+    if record.state is not State.WAITING:
         return record
-    if record.state is State.CLAIMED and (not record.first_sent or _none(record)):
-        return replace(record, state=State.WAITING, not_before=now, lease_until=0.0)
-    if now < record.repeat_until:
-        return replace(record, state=State.WAITING, effect=Effect.UNKNOWN, not_before=now, lease_until=0.0)
-    return _doubt(record)
+    ended = bool(record.deadline) and now >= record.deadline
+    if _unknown(record):
+        return _doubt(record) if ended or now >= record.repeat_until else record
+    if ended and _none(record):
+        return replace(record, state=State.EXHAUSTED, not_before=0.0)
+    return record
 
 
 def resolve(record: Record | None, applied: bool, now: float) -> tuple[Record | None, ChangeResult]:
     """Decide what a person (or other evidence) says of a doubt: applied, or free to be sent anew."""
-    record = lapse(record, now)
+    record = lapse(record, now) if record else None
     if record is None or record.state is not State.IN_DOUBT:
         return record, Outdated(record)
-    if applied:
-        kept = replace(
-            record,
-            state=State.SUCCEEDED,
-            outcome=Outcome.SUCCESS,
-            effect=Effect.ALL,
-            fence=record.fence + 1,
-            lease_until=0.0,
-        )
-    else:
-        kept = replace(
-            record, state=State.NEW, outcome=None, effect=Effect.NONE, fence=record.fence + 1, lease_until=0.0
-        )
+    kept = replace(
+        record,
+        state=State.SUCCEEDED if applied else State.NEW,
+        outcome=Outcome.SUCCESS if applied else None,
+        effect=Effect.ALL if applied else Effect.NONE,
+        doubted=False,
+        fence=record.fence + 1,
+    )
     return kept, Kept(kept)
 
 
-def cancel(record: Record | None) -> tuple[Record | None, ChangeResult]:
+def cancel(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
     """Decide a cancellation: only what waits, or is free, can be given up; a doubt stays a doubt."""
+    record = lapse(record, now) if record else None
     if record is None or record.state not in (State.WAITING, State.NEW):
         return record, Outdated(record)
-    ended = State.IN_DOUBT if record.effect is Effect.UNKNOWN else State.CANCELLED
-    kept = replace(record, state=ended, not_before=0.0, fence=record.fence + 1, window=0.0)
+    kept = replace(record, state=State.CANCELLED, not_before=0.0, fence=record.fence + 1)
+    if _unknown(record):
+        kept = replace(_doubt(kept), window=0.0)  # a person gave it up: repeats stop
     return kept, Kept(kept)
 
 
 def hasten(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
     """Decide *retry now*: a waiting call is due at once; an exhausted one without effect waits again."""
+    record = lapse(record, now) if record else None
     match record:
-        case Record(state=State.WAITING):
+        case Record(state=State.WAITING | State.ACCEPTED | State.PARTIAL):
             kept = replace(record, not_before=now)
         case Record(state=State.EXHAUSTED, effect=Effect.NONE):
             kept = replace(record, state=State.WAITING, not_before=now, deadline=0.0)
@@ -322,11 +356,42 @@ def hasten(record: Record | None, now: float) -> tuple[Record | None, ChangeResu
     return kept, Kept(kept)
 
 
+def noted(outcome: Outcome) -> Record:
+    """Return the record of a safe call kept in a workflow's history: no rule moves it."""
+    match outcome:
+        case Outcome.SUCCESS | Outcome.PARTIAL:
+            state = State.SUCCEEDED
+        case Outcome.VALIDATION:
+            state = State.REJECTED
+        case Outcome.REFUSED:
+            state = State.FAILED
+        case _:
+            state = State.EXHAUSTED
+    return Record(state, fingerprint="", outcome=outcome)
+
+
 # Parts of the rules
 
 
 def _none(record: Record) -> bool:
     return record.effect is Effect.NONE
+
+
+def _unknown(record: Record) -> bool:
+    return record.effect is Effect.UNKNOWN
+
+
+def _doubtful(record: Record) -> bool:
+    """Nobody acts on it, and what was sent may have taken effect: its last holder may still know."""
+    return record.state in (State.WAITING, State.IN_DOUBT) and _unknown(record)
+
+
+def _lease_after(record: Record, wish: Change, now: float) -> float:
+    if wish.state not in HELD:
+        return 0.0
+    if wish.keep:
+        return now + wish.keep
+    return record.lease_until if wish.state in (State.CLAIMED, State.SENDING) else 0.0
 
 
 def _fresh(ask: Ask, fence: int, generation: int) -> Record:
@@ -346,6 +411,7 @@ def _grant(record: Record, ask: Ask, now: float, resumed: bool) -> tuple[Record,
         record,
         state=State.SENDING if ask.send else State.CLAIMED,
         effect=Effect.UNKNOWN if ask.send else record.effect,
+        doubted=_unknown(record),
         lease_until=now + ask.lease,
         attempt=record.attempt + ask.send,
         first_sent=(record.first_sent or now) if ask.send else record.first_sent,
@@ -362,44 +428,66 @@ def _next_generation(record: Record, ask: Ask, now: float, same: bool) -> tuple[
     return _grant(_fresh(ask, record.fence + 1, generation), ask, now, resumed=False)
 
 
-def _again(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
-    """It may have been sent, and nobody lives who knows: the same bytes again where that is safe."""
-    if now >= record.repeat_until:
-        doubt = _doubt(record)
-        return doubt, (Doubtful(doubt) if same else Mismatch(doubt))
+def _resume(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
+    """Go on with the generation and its stored request, in its time."""
     if not same:
         return record, Mismatch(record)
-    return _grant(replace(record, fence=record.fence + 1, effect=Effect.UNKNOWN), ask, now, resumed=True)
-
-
-def _waiting(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
-    if not same and not _none(record):
-        return record, Mismatch(record)
-    if not same:
-        return _next_generation(record, ask, now, same)
-    if not _none(record) and now >= record.repeat_until:
-        doubt = _doubt(record)
-        return doubt, Doubtful(doubt)
-    if record.deadline and now >= record.deadline:
-        if not _none(record):
-            doubt = _doubt(record)
-            return doubt, Doubtful(doubt)
-        return _next_generation(record, ask, now, same)
     if now < record.not_before and not ask.early:
         return record, Later(record, record.not_before)
-    return _grant(replace(record, fence=record.fence + 1), ask, now, resumed=True)
-
-
-def _ended(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, ClaimResult]:
-    if _none(record):
-        definite = record.state in (State.REJECTED, State.FAILED)
-        if not (definite and record.replays is Replays.DEFINITE):
-            return _next_generation(record, ask, now, same)
-    return record, (Recorded(record) if same else Mismatch(record))
+    record = replace(record, fence=record.fence + 1)
+    if record.state in (State.ACCEPTED, State.PARTIAL):
+        held = replace(record, lease_until=now + ask.lease, not_before=0.0)
+        return held, Granted(held, resumed=True)
+    return _grant(record, ask, now, resumed=True)
 
 
 def _doubt(record: Record) -> Record:
-    return replace(record, state=State.IN_DOUBT, outcome=Outcome.IN_DOUBT, effect=Effect.UNKNOWN, lease_until=0.0)
+    return replace(
+        record,
+        state=State.IN_DOUBT,
+        outcome=Outcome.IN_DOUBT,
+        effect=Effect.UNKNOWN,
+        lease_until=0.0,
+        not_before=0.0,
+    )
+
+
+# Which occurrence of an unnamed step
+
+
+MARKERS = 32
+"""SDK markers remembered for one unnamed step of a run: SDKs repeat within seconds, so a few are enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often an unnamed step was met in a run, and the markers its latest calls carried, newest last."""
+
+    occurrence: int = 1
+    delivered: bool = False
+    markers: tuple[tuple[str, int], ...] = ()
+
+
+def occur(count: Count | None, marker: str) -> tuple[Count, int]:
+    """Decide which occurrence a call is: the SDK's own repeats stay what they were; others advance
+    once a definite reply to the one before was delivered.
+    """
+    if count is None:
+        count = Count()
+    elif marker and (met := dict(count.markers).get(marker)):
+        return count, met
+    elif count.delivered:
+        count = replace(count, occurrence=count.occurrence + 1, delivered=False)
+    if marker:
+        count = replace(count, markers=(*count.markers, (marker, count.occurrence))[-MARKERS:])
+    return count, count.occurrence
+
+
+def deliver(count: Count | None, occurrence: int) -> Count | None:
+    """Return the count after a definite reply to `occurrence` was delivered."""
+    if count is None or count.occurrence != occurrence:
+        return count
+    return replace(count, delivered=True)
 
 
 # Names
@@ -409,13 +497,22 @@ SHARDS = 256
 """Redis hash tags `{s0}` .. `{s255}`: few enough to sweep, many enough to spread over a cluster's nodes."""
 
 
+KEY_ONLY = "idempotency-key"
+"""`StepKey.type` of a step that is only an Idempotency-Key: it belongs to no workflow."""
+
+
 def call_id(step: StepKey) -> str:
-    """Return the call's id: two hex digits of shard, then a digest of the step. Same step, same id."""
+    """Return the call's id: two hex digits of shard, then a digest of the step. Same step, same id.
+
+    A step without a workflow lies in a shard of its own digest's, so that keys spread.
+    """
     digest = blake2b(digest_size=12)
     for part in (step.type, step.id, step.step):
         raw = part.encode()
         digest.update(len(raw).to_bytes(4, "big") + raw)
-    return f"{shard_of(step.type, step.id):02x}{digest.hexdigest()}"
+    alone = step.type == KEY_ONLY
+    shard = digest.digest()[0] if alone else shard_of(step.type, step.id)
+    return f"{shard:02x}{digest.hexdigest()}"
 
 
 def shard_of(type: str, id: str) -> int:

@@ -1,0 +1,615 @@
+"""The ledger in Redis (6.2 or newer) or Valkey: what is kept of each step, and each transition as one script.
+
+Promises: a transition is one round trip and all or nothing, with its indexes; the store's clock is the only
+clock; what was decided is exactly what `policies.claims` decides. Requests, replies, items and transcripts
+are sealed (`gateway.vault`). Layout of keys and the shared Lua: `gateway._lua`.
+
+Keys live as long as somebody may ask: a call that has not ended, for ever; the steps of a workflow, until
+`kept` seconds after it ended; a step that is only an Idempotency-Key, until `kept` seconds after its own end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from heapq import nlargest
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from discovery.exchange import Request, Response
+from gateway._lua import IDLE, script
+from gateway.link import Link, Script
+from gateway.ports import About, Claimed, Entry, Workflow
+from gateway.problems import LedgerUnavailable
+from gateway.vault import Vault
+from policies.claims import (
+    SHARDS,
+    Ask,
+    Busy,
+    Change,
+    ChangeResult,
+    ClaimResult,
+    Doubtful,
+    Granted,
+    Kept,
+    Later,
+    Mismatch,
+    Outdated,
+    Record,
+    Recorded,
+    State,
+    StepKey,
+    noted,
+    shard_of,
+)
+from policies.outcome import Outcome
+
+FORMAT = 1
+"""Version of what is stored in `about`, `request` and `reply`: the first byte of each."""
+
+KEPT = 30 * 86400.0
+"""Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
+
+LOOKED_AT = 5000
+"""Recent calls looked through for a state no index holds."""
+
+
+class RedisLedger:
+    """The `Ledger` port over one `Link`. Belongs to one event loop; `aclose` it there.
+
+    `_now` is for tests alone: the time scripts shall take for the store's; None: the store's own clock.
+    """
+
+    def __init__(self, link: Link, vault: Vault) -> None:
+        self._link = link
+        self._vault = vault
+        self._now: float | None = None
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
+
+    async def claim(self, call: str, about: About, ask: Ask) -> Claimed:
+        told, record, request, reply, items = await self._run(
+            CLAIM,
+            call,
+            _pack(ask),
+            _workflow_of(about),
+            about.kept or 0,
+            _dump_about(about),
+            self._seal(call, "request", _dump_request(about.request)),
+        )
+        return Claimed(
+            _told(told, _record(record)),
+            request=_load_request(self._open(call, "request", request)) if request else None,
+            reply=_load_reply(self._open(call, "reply", reply)) if reply else None,
+            items=self._open(call, "items", items) if items else b"",
+        )
+
+    async def change(
+        self,
+        call: str,
+        fence: int,
+        wish: Change,
+        *,
+        reply: Response | None = None,
+        transcript: bytes = b"",
+        items: bytes = b"",
+    ) -> ChangeResult:
+        kept, record = await self._run(
+            CHANGE,
+            call,
+            fence,
+            _pack(wish),
+            self._seal_reply(call, reply),
+            self._seal(call, "lines", transcript),
+            self._seal(call, "items", items),
+        )
+        return _changed(kept, record)
+
+    async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
+        answers = await asyncio.gather(*(self._run(RENEW, call, fence, lease) for call, fence in held))
+        return [bool(kept) for kept in answers]
+
+    async def occurrence(self, type: str, id: str, run: str, fingerprint: str, marker: str) -> int:
+        if not run:
+            return 1
+        counted: int = await self._link.run(OCCURRENCE, _counts_key(type, id, run), fingerprint, marker)
+        return counted
+
+    async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None:
+        if run:
+            await self._link.run(DELIVERED, _counts_key(type, id, run), fingerprint, occurrence)
+
+    async def note(
+        self,
+        call: str,
+        about: About,
+        reply: Response,
+        transcript: bytes,
+        outcome: Outcome = Outcome.SUCCESS,
+    ) -> None:
+        await self._run(
+            NOTE,
+            call,
+            _pack(noted(outcome)),
+            _workflow_of(about),
+            about.kept or 0,
+            _dump_about(about),
+            self._seal(call, "request", _dump_request(about.request)),
+            self._seal_reply(call, reply),
+            self._seal(call, "lines", transcript),
+        )
+
+    async def resolve(self, call: str, applied: bool, reply: Response | None, transcript: bytes) -> ChangeResult:
+        rule = "applied" if applied else "not-applied"
+        return await self._operate(call, rule, self._seal_reply(call, reply), transcript)
+
+    async def cancel(self, call: str, transcript: bytes) -> ChangeResult:
+        return await self._operate(call, "cancel", b"", transcript)
+
+    async def hasten(self, call: str, transcript: bytes) -> ChangeResult:
+        return await self._operate(call, "hasten", b"", transcript)
+
+    async def _operate(self, call: str, rule: str, reply: bytes, transcript: bytes) -> ChangeResult:
+        kept, record = await self._run(OPERATE, call, rule, reply, self._seal(call, "lines", transcript))
+        return _changed(kept, record)
+
+    async def due(self, shard: int, limit: int = 100) -> list[str]:
+        """Let time do its work on `shard` (lapsed leases, ended waits); return calls whose time has come."""
+        found: list[bytes] = await self._run(DUE, f"{shard:02x}", limit)
+        return [name.decode() for name in found]
+
+    async def reap(self, shard: int, idle: float = IDLE, kept: float = KEPT) -> int:
+        """End the workflows of `shard` that were idle for `idle` seconds with nothing open; return how many."""
+        ended: int = await self._run(REAP, f"{shard:02x}", idle, kept)
+        return ended
+
+    async def entry(self, call: str) -> Entry | None:
+        return (await self._entries([call]))[0]
+
+    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
+        await self._everywhere(lambda shard: self._run(DUE, f"{shard:02x}", limit))
+        listed = await self._everywhere(lambda shard: self._run(LIST, f"{shard:02x}", state or "", limit))
+        newest = nlargest(limit, {(float(at), name.decode()) for found in listed for name, at in _pairs(found)})
+        found = await self._entries([name for _, name in newest])
+        return [entry for entry in found if entry and state in (None, entry.record.state)]
+
+    async def workflows(self, limit: int = 100) -> list[Workflow]:
+        listed = await self._everywhere(lambda shard: self._run(WORKFLOWS, f"{shard:02x}", limit))
+        every = [_workflow(name.decode(), fields) for found in listed for name, fields in _pairs(found)]
+        return nlargest(limit, every, key=lambda workflow: workflow.active)
+
+    async def workflow(self, type: str, id: str) -> tuple[Workflow, list[Entry]] | None:
+        name = _name(type, id)
+        fields, calls = await self._run(WORKFLOW, f"{shard_of(type, id):02x}", name)
+        if not fields:
+            return None
+        entries = await self._entries([call.decode() for call in calls])
+        return _workflow(name, fields), sorted((e for e in entries if e), key=lambda entry: entry.created)
+
+    async def end(self, type: str, id: str, kept: float) -> bool:
+        """End a workflow; True also where there is none."""
+        ended = await self._run(END, f"{shard_of(type, id):02x}", _name(type, id), kept)
+        return bool(ended)
+
+    # How
+
+    async def _run(self, lua: Script, call: str, *arguments: str | bytes | int | float) -> Any:
+        now = "" if self._now is None else repr(self._now)
+        return await self._link.run(lua, _key(call), now, *arguments)
+
+    async def _everywhere(self, ask: Any) -> list[Any]:
+        return await asyncio.gather(*map(ask, range(SHARDS)))
+
+    async def _entries(self, calls: Sequence[str]) -> list[Entry | None]:
+        fields = ("record", "about", "request", "reply", "lines", "items")
+        stored = await asyncio.gather(*(self._link.do("HMGET", _key(call), *fields) for call in calls))
+        return [self._entry(call, *values) for call, values in zip(calls, stored, strict=True)]
+
+    def _entry(
+        self,
+        call: str,
+        record: bytes | None,
+        about: bytes | None,
+        request: bytes | None,
+        reply: bytes | None,
+        lines: bytes | None,
+        items: bytes | None,
+    ) -> Entry | None:
+        if record is None or about is None or request is None:
+            return None
+        times = _TIMES.decode(record)
+        return Entry(
+            call,
+            _load_about(about, _load_request(self._open(call, "request", request))),
+            _record(record),
+            _load_reply(self._open(call, "reply", reply)) if reply else None,
+            tuple(self._lines(call, lines or b"")),
+            created=times.created,
+            updated=times.updated,
+            items=self._open(call, "items", items) if items else b"",
+        )
+
+    def _lines(self, call: str, stored: bytes) -> list[bytes]:
+        lines: list[bytes] = []
+        while stored:
+            length = int.from_bytes(stored[:4], "big")
+            lines += self._open(call, "lines", stored[4 : 4 + length]).splitlines()
+            stored = stored[4 + length :]
+        return lines
+
+    def _seal(self, call: str, field: str, plain: bytes) -> bytes:
+        return self._vault.seal(plain, f"{call} {field}") if plain else b""
+
+    def _seal_reply(self, call: str, reply: Response | None) -> bytes:
+        return self._seal(call, "reply", _dump_reply(reply)) if reply else b""
+
+    def _open(self, call: str, field: str, sealed: bytes) -> bytes:
+        return self._vault.open(sealed, f"{call} {field}")
+
+
+# One script an operation
+
+CLAIM = Script(
+    script("""
+local old, now = load(), time(ARGV[1])
+local new, told = claim(old, cmsgpack.unpack(ARGV[2]), now)
+if told == 'granted' then
+  if not old then
+    new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
+    new.kept = tonumber(ARGV[4])
+  else
+    redis.call('HDEL', call, 'reply', 'items')
+  end
+  redis.call('HSET', call, 'about', ARGV[5], 'request', ARGV[6])
+elseif told == 'recorded' and new.workflow then
+  redis.call('ZADD', shard .. 'open', 'XX', now, new.workflow)
+end
+keep(old, new, now)
+if told == 'granted' or told == 'busy' or told == 'later' then return {told, packed(new), false, false, false} end
+if told == 'recorded' then return {told, packed(new), false, redis.call('HGET', call, 'reply'), false} end
+local stored = redis.call('HMGET', call, 'request', 'reply', 'items')
+return {told, packed(new), stored[1], stored[2], stored[3]}
+""")
+)
+
+CHANGE = Script(
+    script("""
+local old, now = load(), time(ARGV[1])
+local new, kept = change(old, tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), now)
+if kept then
+  if ARGV[4] ~= '' then redis.call('HSET', call, 'reply', ARGV[4]) end
+  if ARGV[6] ~= '' then redis.call('HSET', call, 'items', ARGV[6]) end
+  append(ARGV[5])
+  keep(old, new, now)
+end
+return {kept and 1 or 0, packed(new)}
+""")
+)
+
+RENEW = Script(
+    script("""
+local old, now = load(), time(ARGV[1])
+local new, kept = renew(old, tonumber(ARGV[2]), tonumber(ARGV[3]), now)
+if kept then keep(old, new, now) end
+return kept and 1 or 0
+""")
+)
+
+OPERATE = Script(
+    script("""
+local rules = {
+  applied = function(record, now) return resolve(record, true, now) end,
+  ['not-applied'] = function(record, now) return resolve(record, false, now) end,
+  cancel = cancel,
+  hasten = hasten,
+}
+local old, now = load(), time(ARGV[1])
+local new, kept = rules[ARGV[2]](old, now)
+if kept then
+  if ARGV[3] ~= '' then redis.call('HSET', call, 'reply', ARGV[3]) end
+  append(ARGV[4])
+end
+if new then keep(old, new, now) end
+return {kept and 1 or 0, packed(new)}
+""")
+)
+
+NOTE = Script(
+    script("""
+local now, new = time(ARGV[1]), cmsgpack.unpack(ARGV[2])
+new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
+new.kept = tonumber(ARGV[4])
+new.created, new.updated = now, now
+redis.call('HSET', call, 'record', cmsgpack.pack(new), 'about', ARGV[5], 'request', ARGV[6], 'reply', ARGV[7])
+append(ARGV[8])
+enter(new, 'notes:', now)
+expire(nil, new)
+if new.workflow then
+  local notes = shard .. 'notes:' .. new.workflow
+  for _, member in ipairs(redis.call('ZRANGE', notes, 0, -NOTES - 1)) do
+    redis.call('DEL', shard .. 'call:' .. member)
+    redis.call('ZREM', notes, member)
+  end
+  touch(new.workflow, now)
+end
+""")
+)
+
+OCCURRENCE = Script(
+    script("""
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local count, met = occur(stored and cmsgpack.unpack(stored), ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(count))
+redis.call('EXPIRE', KEYS[1], IDLE)
+return met
+""")
+)
+
+DELIVERED = Script(
+    script("""
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local count = stored and cmsgpack.unpack(stored)
+if count and count.occurrence == tonumber(ARGV[2]) then
+  count.delivered = true
+  redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(count))
+end
+""")
+)
+
+# The following act on a whole shard: their key only names it.
+
+DUE = Script(
+    script("""
+local now, ready = time(ARGV[1]), {}
+for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
+  at(shard .. 'call:' .. member)
+  local old = load()
+  local new = lapse(old, now)
+  keep(old, new, now)
+  if due(new) <= now then ready[#ready + 1] = member end
+end
+return ready
+""")
+)
+
+LIST = Script(
+    script("""
+local state, limit, found = ARGV[2], tonumber(ARGV[3]), {}
+local function add(key, wanted)
+  local members = redis.call('ZRANGE', shard .. key, 0, -1, 'REV', 'WITHSCORES')
+  for place = 1, #members, 2 do
+    if #found >= 2 * limit then return end
+    at(shard .. 'call:' .. members[place])
+    local record = load()
+    if record and (not wanted or record.state == wanted) then
+      found[#found + 1] = members[place]
+      found[#found + 1] = string.format('%.6f', record.created)
+    end
+  end
+end
+if state == '' then
+  add('recent')
+elseif SOUGHT[state] then
+  add(state)
+elseif TERMINAL[state] then
+  add('recent', state)
+else
+  add('due', state)
+end
+return found
+""")
+)
+
+ENDING = """
+local OPEN = {'new', 'claimed', 'sending', 'waiting', 'accepted', 'partial', 'in-doubt'}
+
+-- End `workflow` if nothing of it is open: all its keys expire together.
+local function finish(workflow, kept, now)
+  local key = shard .. 'workflow:' .. workflow
+  for _, states in ipairs(redis.call('HMGET', key, unpack(OPEN))) do
+    if states and tonumber(states) > 0 then return false end
+  end
+  local last = redis.call('ZSCORE', shard .. 'open', workflow)
+  if not last then return true end
+  local gone = now + kept
+  local at_ms = string.format('%.0f', gone * 1000)
+  redis.call('HSET', key, 'ended', now, 'active', last)
+  redis.call('ZREM', shard .. 'open', workflow)
+  redis.call('ZREMRANGEBYSCORE', shard .. 'ended', '-inf', now)
+  redis.call('ZADD', shard .. 'ended', gone, workflow)
+  local longest = redis.call('ZRANGE', shard .. 'ended', -1, -1, 'WITHSCORES')[2]
+  redis.call('PEXPIREAT', shard .. 'ended', string.format('%.0f', tonumber(longest) * 1000))
+  redis.call('PEXPIREAT', key, at_ms)
+  for _, kind in ipairs({'steps:', 'notes:'}) do
+    for _, member in ipairs(redis.call('ZRANGE', shard .. kind .. workflow, 0, -1)) do
+      redis.call('PEXPIREAT', shard .. 'call:' .. member, at_ms)
+      redis.call('ZREM', shard .. 'exhausted', member)
+    end
+    redis.call('PEXPIREAT', shard .. kind .. workflow, at_ms)
+  end
+  return true
+end
+"""
+
+END = Script(
+    script(
+        ENDING
+        + """
+return finish(ARGV[2], tonumber(ARGV[3]), time(ARGV[1])) and 1 or 0
+"""
+    )
+)
+
+REAP = Script(
+    script(
+        ENDING
+        + """
+local now, ended = time(ARGV[1]), 0
+local idle = redis.call('ZRANGE', shard .. 'open', '-inf', now - tonumber(ARGV[2]), 'BYSCORE', 'LIMIT', 0, 100)
+for _, workflow in ipairs(idle) do
+  if finish(workflow, tonumber(ARGV[3]), now) then
+    ended = ended + 1
+  else
+    redis.call('ZADD', shard .. 'open', now, workflow) -- looked at again when it was idle for as long once more
+  end
+end
+return ended
+"""
+    )
+)
+
+WORKFLOWS = Script(
+    script("""
+local found = {}
+for _, key in ipairs({'open', 'ended'}) do
+  local members = redis.call('ZRANGE', shard .. key, 0, tonumber(ARGV[2]) - 1, 'REV', 'WITHSCORES')
+  for place = 1, #members, 2 do
+    local fields = redis.call('HGETALL', shard .. 'workflow:' .. members[place])
+    if #fields > 0 then
+      if key == 'open' then
+        fields[#fields + 1] = 'active'
+        fields[#fields + 1] = members[place + 1]
+      end
+      found[#found + 1] = members[place]
+      found[#found + 1] = fields
+    end
+  end
+end
+return found
+""")
+)
+
+WORKFLOW = Script(
+    script("""
+local fields = redis.call('HGETALL', shard .. 'workflow:' .. ARGV[2])
+local last = redis.call('ZSCORE', shard .. 'open', ARGV[2])
+if last then
+  fields[#fields + 1] = 'active'
+  fields[#fields + 1] = last
+end
+local calls = redis.call('ZRANGE', shard .. 'steps:' .. ARGV[2], 0, -1)
+for _, member in ipairs(redis.call('ZRANGE', shard .. 'notes:' .. ARGV[2], 0, -1)) do
+  calls[#calls + 1] = member
+end
+return {fields, calls}
+""")
+)
+
+
+# Names of keys, and values as they are stored
+
+
+class _Times(msgspec.Struct):
+    created: float
+    updated: float
+
+
+_TIMES = msgspec.msgpack.Decoder(_Times)
+_RECORD = msgspec.msgpack.Decoder(Record)
+_REQUEST = msgspec.msgpack.Decoder(tuple[str, bytes, tuple[tuple[bytes, bytes], ...], bytes])
+_REPLY = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bytes, bytes], ...], bytes, bytes])
+_ABOUT = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, float | None, str, str])
+_pack = msgspec.msgpack.Encoder().encode
+_STATES = {state.value.encode(): state for state in State}
+
+
+def _key(call: str) -> str:
+    return f"gimbal:{{s{int(call[:2], 16)}}}:call:{call}"
+
+
+def _name(type: str, id: str) -> str:
+    return f"{quote(type, safe='')}/{quote(id, safe='')}"
+
+
+def _counts_key(type: str, id: str, run: str) -> str:
+    return f"gimbal:{{s{shard_of(type, id)}}}:counts:{_name(type, id)}/{quote(run, safe='')}"
+
+
+def _workflow_of(about: About) -> str:
+    return _name(about.step.type, about.step.id) if about.kept is None else ""
+
+
+def _told(told: bytes, record: Record) -> ClaimResult:
+    match told:
+        case b"granted":
+            return Granted(record, resumed=False)
+        case b"resumed":
+            return Granted(record, resumed=True)
+        case b"recorded":
+            return Recorded(record)
+        case b"busy":
+            return Busy(record, record.lease_until)
+        case b"later":
+            return Later(record, record.not_before)
+        case b"doubtful":
+            return Doubtful(record)
+        case b"mismatch":
+            return Mismatch(record)
+        case _:
+            raise LedgerUnavailable(f"the store's script answered {told!r}")
+
+
+def _changed(kept: int, record: bytes | None) -> ChangeResult:
+    return Kept(_record(record)) if kept and record else Outdated(_record(record) if record else None)
+
+
+def _record(packed: bytes) -> Record:
+    return _RECORD.decode(packed)
+
+
+def _workflow(name: str, fields: list[bytes]) -> Workflow:
+    kept: dict[bytes, bytes] = dict(_pairs(fields))
+    type, _, id = name.partition("/")
+    return Workflow(
+        unquote(type),
+        unquote(id),
+        started=float(kept[b"started"]),
+        active=float(kept.get(b"active", kept[b"started"])),
+        ended=float(kept.get(b"ended", 0)),
+        states={state: int(kept[raw]) for raw, state in _STATES.items() if int(kept.get(raw, 0))},
+    )
+
+
+def _pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _versioned(stored: bytes) -> memoryview:
+    if stored[0] != FORMAT:
+        raise LedgerUnavailable(f"a record is of format {stored[0]}; this version reads {FORMAT}: upgrade")
+    return memoryview(stored)[1:]
+
+
+def _dump(value: tuple[object, ...]) -> bytes:
+    return bytes((FORMAT,)) + _pack(value)
+
+
+def _dump_about(about: About) -> bytes:
+    step = about.step
+    return _dump(
+        (step.type, step.id, step.step, about.upstream, about.operation, about.kept, about.trace, about.caller)
+    )
+
+
+def _load_about(stored: bytes, request: Request) -> About:
+    type, id, step, upstream, operation, kept, trace, caller = _ABOUT.decode(_versioned(stored))
+    return About(StepKey(type, id, step), upstream, operation, request, kept, trace, caller)
+
+
+def _dump_request(request: Request) -> bytes:
+    return _dump((request.method, request.target, request.headers, request.body))
+
+
+def _load_request(stored: bytes) -> Request:
+    return Request(*_REQUEST.decode(_versioned(stored)))
+
+
+def _dump_reply(reply: Response) -> bytes:
+    return _dump((reply.status, reply.headers, reply.body, reply.reason))
+
+
+def _load_reply(stored: bytes) -> Response:
+    return Response(*_REPLY.decode(_versioned(stored)))
