@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from discovery.exchange import Fault, Phase, Request, Response
+from discovery.hints import Hint
+from policies.partial import Item
 
 
 class Outcome(StrEnum):
@@ -34,12 +36,21 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one answer means. `wait` is seconds the upstream asked for, or None."""
+    """What one answer means.
+
+    `wait` is seconds the upstream asked for, or None. `repeat` is what it said about trying again, if it did.
+    `hints` say which fields it refused; `items` what became of each item of a batch, in the request's order.
+    `confidence` tells a protocol's own sign (1.0) from words understood (0.5 and less).
+    """
 
     outcome: Outcome
     effect: Effect
     why: str
     wait: float | None = None
+    confidence: float = 1.0
+    hints: tuple[Hint, ...] = ()
+    items: tuple[Item, ...] = ()
+    repeat: bool | None = None
 
 
 def classify(request: Request, answer: Response | Fault, now: float) -> Reading:
