@@ -129,6 +129,8 @@ class Table(BaseModel):
 class StoreTable(Table):
     url: Annotated[str, BeforeValidator(store_url)] | None = None
     """`redis://`, `rediss://` or `unix://`; without it the embedded engine under `data`. May be `env:NAME`."""
+    fsync: Literal["always", "everysec"] = "always"
+    """When the embedded engine's journal reaches the disk: before a write is acknowledged, or a second later."""
 
 
 class LimitsTable(Table):

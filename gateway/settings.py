@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -74,13 +74,15 @@ class Settings:
     port: int
     store: str | None = field(repr=False)
     data: Path
+    fsync: Literal["always", "everysec"] = "always"
     workers: int = 1
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
     retention: Retention = Retention()
     upstreams: Mapping[str, UpstreamRules] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
-    default_workflow: tuple[str, str] | None = None
+    default_workflow: tuple[str, str] | None = None  # type and id for calls without identity (`gimbal run`)
+    json: bool = False  # say the banner of `serve` as JSON
     file: Path | None = None
     shown: tuple[Setting, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ class _Reading:
             port=port,
             store=store,
             data=data.absolute(),
+            fsync=form.store.fsync,
             workers=form.workers,
             callers=callers,
             limits=Limits(form.limits.body, form.limits.headers),

@@ -105,7 +105,7 @@ def headers_view(headers: Headers) -> Facts:
 
 def told(entry: Entry) -> list[Facts]:
     """Return the transcript, oldest first. A line that cannot be read is told as such, never dropped."""
-    return [_line(line) for line in entry.transcript]
+    return [_line(line) for kept in entry.transcript for line in kept.splitlines()]
 
 
 def _line(line: bytes) -> Facts:
