@@ -159,15 +159,8 @@ async def examine(store: Redis, *, embedded: bool = False, patience: float = LOA
     try:
         said = await _loaded(store, patience)
         fsync = await _fsync(store, said)
-    except (AuthenticationError, NoPermissionError) as error:
-        raise EngineError(f"the store does not let us in ({error}): put user and password in its URL") from error
-    except BusyLoadingError as error:
-        raise EngineError(f"the store is still loading its files after {patience:g} s: try again later") from error
-    except ResponseError as error:
-        cure = "put user and password in its URL" if "NOAUTH" in str(error) else "is it a Redis or Valkey?"
-        raise EngineError(f"the store refuses us ({error}): {cure}") from error
     except (RedisError, OSError) as error:
-        raise EngineError(f"the store cannot be reached ({error}): start it, or correct its URL") from error
+        raise EngineError(_refusal(error)) from error
     return durability(said, fsync, embedded)
 
 
@@ -221,8 +214,8 @@ async def _loaded(store: Redis, patience: float) -> dict[str, Any]:
         try:
             await store.ping()
             return await store.info()
-        except BusyLoadingError:
-            if loop.time() > deadline:
+        except RedisError as error:
+            if not isinstance(_root(error), BusyLoadingError) or loop.time() > deadline:
                 raise
             await asyncio.sleep(0.1)
 
@@ -235,3 +228,22 @@ async def _fsync(store: Redis, said: Mapping[str, Any]) -> Fsync:
     except ResponseError:  # hosted stores close CONFIG
         return Fsync.UNKNOWN
     return next((setting for setting in Fsync if setting == told), Fsync.UNKNOWN)
+
+
+def _refusal(error: Exception) -> str:
+    """Return what went wrong and its cure, as a sentence."""
+    match _root(error):
+        case AuthenticationError() | NoPermissionError() as root:
+            return f"the store does not let us in ({root}): put a user and password that may do all in its URL"
+        case BusyLoadingError():
+            return "the store is still loading its files: try again when it has"
+        case ResponseError() as root:
+            return f"the store refuses us ({root}): is it a Redis or Valkey?"
+        case root:
+            return f"the store cannot be reached ({root}): start it, or correct its URL"
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what redis-py's asyncio client wraps in a ConnectionError when it happens while connecting."""
+    cause = error.__cause__
+    return cause if isinstance(cause, RedisError) else error

