@@ -1,4 +1,4 @@
-"""Identity that goes upstream: an idempotency key in the place where the upstream looks for it."""
+"""Identity of requests: the key an upstream gets, where it looks for it; and where two requests differ."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import orjson
 
-from discovery.exchange import Request
+from discovery.body import read_body
+from discovery.exchange import Json, Request
 from policies.rules import Idempotency
 
 
@@ -39,3 +40,25 @@ def _with_member(body: bytes, name: str, key: str) -> bytes:
     if not isinstance(value, dict):
         return body
     return orjson.dumps({**value, name: key})
+
+
+def differences(kept: Request | None, asked: Request) -> list[Json]:
+    """Return where `asked` differs from the request kept under the same step: names, never values."""
+    if kept is None:
+        return []
+    found: list[Json] = []
+    if kept.method != asked.method:
+        found.append("method")
+    if kept.path != asked.path:
+        found.append("path")
+    if kept.query != asked.query:
+        found.append("query")
+    if kept.body != asked.body:
+        before, after = read_body(kept.headers, kept.body).value, read_body(asked.headers, asked.body).value
+        if isinstance(before, dict) and isinstance(after, dict):
+            missing = object()
+            names = {name for name in (*before, *after) if before.get(name, missing) != after.get(name, missing)}
+            found += [f"body/{name}" for name in sorted(names)]
+        else:
+            found.append("body")
+    return found or ["headers"]

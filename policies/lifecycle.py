@@ -24,6 +24,7 @@ from policies.claims import (
     ClaimResult,
     Doubtful,
     Granted,
+    Kept,
     Later,
     Mismatch,
     Outdated,
@@ -35,7 +36,7 @@ from policies.claims import (
     upstream_key,
 )
 from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation, decide
-from policies.keys import with_key
+from policies.keys import differences, with_key
 from policies.outcome import Effect, Outcome, Reading, classify
 from policies.reply import Problem, Reply
 from policies.rules import Rules
@@ -114,8 +115,16 @@ class Join(Action[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class IsClear(Action[bool]):
+    """Would the upstream's pace let a call through at once?"""
+
+
+@dataclass(frozen=True, slots=True)
 class Pace(Action[float]):
-    """Ask for a place in the upstream's pace. Returns seconds until it is ours: 0, go."""
+    """Wait for a place in the upstream's pace. Returns 0 when it is ours, else the seconds it would take:
+    more than are left until `until` (monotonic)."""
+
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +172,7 @@ class Heard(Action[None]):
     reading: Reading
 
 
-Act: TypeAlias = Look | Claim | Join | Pace | Send | Wait | Commit | Spend | Note | Heard
+Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Wait | Commit | Spend | Note | Heard
 Life: TypeAlias = Generator[Act, Any, R]
 
 
@@ -198,9 +207,9 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
     while True:
         attempts += 1
         tries += 1
-        paced = yield from _paced(patience_ends)
-        if paced is not None:
-            return _not_now(call, paced, attempts - 1)
+        short = yield from do(Pace(patience_ends))
+        if short > 0:
+            return _not_now(call, short, attempts - 1)
         answer = yield from do(Send(call.request))
         reading, situation = yield from _read(call, rules, answer, tries, patience_ends, repeat_until)
         disposition = decide(reading, situation)
@@ -241,8 +250,9 @@ class _Held:
 
 def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply]:
     """Claim the step, waiting for a running twin or a set time inside the patience; or tell what is recorded."""
-    ask = Ask(call.fingerprint, send=True, window=rules.window, replays=call.replays)
     while True:
+        clear = yield from do(IsClear())
+        ask = Ask(call.fingerprint, send=clear, window=rules.window, replays=call.replays)
         claimed = yield from do(Claim(ask))
         moment = yield from do(Look())
         left = patience_ends - moment.now
@@ -257,7 +267,7 @@ def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply
             case Recorded(record):
                 return _recorded(call, record, claimed.reply)
             case Mismatch(record):
-                return _key_reused(call, record)
+                return _key_reused(call, record, claimed.request)
             case Doubtful(record):
                 return _doubtful(
                     call, rules, record.attempt, "an earlier run sent it and its answer was lost", None
@@ -277,27 +287,42 @@ def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Lif
     """Act on a claimed step until it is settled or let go. None: the record moved on; ask it again."""
     key = upstream_key(call.id, held.record.generation)
     request = with_key(held.request, rules.idempotency, key)
+    keyed = rules.idempotency.carrier != "none"
+    before = held.record.effect  # of what was sent before
+    marked = held.record.state is State.SENDING
     tries = attempts = 0
     while True:
         attempts += 1
         tries += 1
-        paced = yield from _paced(patience_ends)
-        if paced is not None:
-            return (yield from _defer(call, held, Effect.NONE, paced, attempts - 1, "the upstream's pace"))
+        short = yield from do(Pace(patience_ends))
+        if short > 0:
+            effect = Effect.UNKNOWN if held.record.doubted else Effect.NONE
+            return (yield from _defer(call, held, effect, short, attempts - 1, "the upstream's pace"))
+        if not marked and not (yield from _mark(before)):
+            return None
         answer = yield from do(Send(request))
         reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until)
         disposition = decide(reading, situation)
         match disposition:
             case Deliver() if isinstance(answer, Response):
-                end = Change(END[reading.outcome], reading.outcome, reading.effect)
+                end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
                 done = yield from do(Commit(end, reading.why, reply=answer))
-                if isinstance(done, Outdated):
-                    return None
-                return Reply(answer, reading.outcome, attempts)
+                match done:
+                    case Kept(record) if record.state is State.IN_DOUBT:
+                        why = f"{reading.why}; but an earlier sending went unanswered"
+                        return _doubtful(call, rules, attempts, why, answer)
+                    case Kept():
+                        return Reply(answer, reading.outcome, attempts)
+                    case Outdated():
+                        return None
             case Retry(delay=delay, counts=counts, why=why):
                 tries -= not counts
-                if not (yield from _pause(delay, why, reading)):
+                # The record says while we wait that nothing is under way: a crash here leaves no needless doubt.
+                paused = Change(State.CLAIMED, reading.outcome, reading.effect, keep=LEASE)
+                if isinstance((yield from do(Commit(paused, why))), Outdated):
                     return None
+                yield from do(Wait(delay, why))
+                before, marked = reading.effect, False
             case Defer(delay=delay, why=why):
                 return (yield from _defer(call, held, reading.effect, delay, attempts, why, reading))
             case Doubt(why=why):
@@ -310,17 +335,10 @@ def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Lif
                 raise AssertionError("a fault is never delivered")
 
 
-def _pause(delay: float, why: str, reading: Reading) -> Life[bool]:
-    """Wait before sending again. Return False when the step was taken from us meanwhile.
-
-    The record says while we wait that nothing is under way, so that a crash here leaves no needless doubt.
-    """
-    paused = Change(State.CLAIMED, reading.outcome, reading.effect, keep=LEASE)
-    if isinstance((yield from do(Commit(paused, why))), Outdated):
-        return False
-    yield from do(Wait(delay, why))
-    again = Change(State.SENDING, keep=LEASE)
-    return not isinstance((yield from do(Commit(again, "sending again"))), Outdated)
+def _mark(before: Effect) -> Life[bool]:
+    """Make the intent durable before a byte leaves. Return False when the step was taken from us."""
+    mark = Change(State.SENDING, effect=before, keep=LEASE)
+    return not isinstance((yield from do(Commit(mark, "sending"))), Outdated)
 
 
 def _defer(
@@ -344,22 +362,11 @@ def _give_up(
     done = yield from do(Commit(Change(state, outcome, reading.effect), why))
     if isinstance(done, Outdated):
         return None
+    known = done.record.state is State.EXHAUSTED
     return _exhausted(attempts, why, answer, reading) if known else _doubtful(call, rules, attempts, why, answer)
 
 
 # Shared parts
-
-
-def _paced(patience_ends: float) -> Life[float | None]:
-    """Wait for a place in the upstream's pace. Return None to go, or the seconds it would take too long."""
-    while True:
-        seconds = yield from do(Pace())
-        if seconds <= 0:
-            return None
-        moment = yield from do(Look())
-        if moment.now + seconds > patience_ends:
-            return seconds
-        yield from do(Wait(seconds, "the upstream's pace"))
 
 
 def _read(
@@ -369,14 +376,20 @@ def _read(
     reading = classify(call.request, answer, moment.date)
     yield from do(Heard(answer, reading))
     transient = reading.outcome is Outcome.TRANSIENT and reading.wait is None
-    budget_left = (yield from do(Spend())) if transient and tries < rules.upstream.attempts else True
+    budget_left = (yield from do(Spend())) if transient and tries < rules.attempts else True
     return reading, Situation(
-        tries, rules.upstream.attempts, moment.now, patience_ends, repeat_until, moment.chance, budget_left
+        tries, rules.attempts, moment.now, patience_ends, repeat_until, moment.chance, budget_left
     )
 
 
 def with_credentials(frozen: Request, fresh: Request) -> Request:
-    """Return the frozen request with the credentials that the present caller brings."""
+    """Return the frozen request with the credentials that the present caller brings.
+
+    A request signed over its headers and time (SigV4 and kin) goes out as it was signed anew.
+    """
+    signature = fresh.header(b"authorization") or b""
+    if signature[:5] == b"AWS4-" or signature[:10].lower() == b"signature ":
+        return fresh
     kept = {name.lower() for name, _ in frozen.headers}
     brought = tuple(header for header in fresh.headers if header[0].lower() not in kept)
     return Request(frozen.method, frozen.target, frozen.headers + brought, frozen.body)
@@ -397,20 +410,20 @@ def _recorded(call: Call, record: Record, reply: Response | None) -> Reply:
             "or give the answer with: gimbal resolve --applied --response FILE",
             {"call": call.id},
         )
-        return Reply(problem, outcome, record.attempt, replayed=True, location=True)
+        return Reply(problem, outcome, record.attempt, replayed=True)
     return Reply(reply, outcome, record.attempt, replayed=True)
 
 
-def _key_reused(call: Call, record: Record) -> Reply:
+def _key_reused(call: Call, record: Record, kept: Request | None) -> Reply:
     problem = Problem(
         "key-reused",
         422,
         "Same step, other request",
         "This step was already sent with another request, and that one had an effect or may have had one. "
         "Nothing was sent. Give the new request a step name (or key) of its own.",
-        {"call": call.id, "state": record.state.value},
+        {"call": call.id, "state": record.state.value, "differs": differences(kept, call.frozen)},
     )
-    return Reply(problem, Outcome.REFUSED, record.attempt, location=True)
+    return Reply(problem, Outcome.REFUSED, record.attempt)
 
 
 def _in_progress(call: Call, record: Record) -> Reply:

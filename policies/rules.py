@@ -120,6 +120,7 @@ class Rules:
     idempotency: Idempotency
     timeout: float
     wait: float
+    attempts: int
     lookup: Lookup | None = None
     assume: Assume = Assume.ASK
     partial: str | None = None
@@ -149,6 +150,7 @@ def rules_for(upstream: UpstreamRules, method: str, path: str) -> Rules:
         idempotency=_last((rule.idempotency for rule in rules), upstream.idempotency),
         timeout=_last((rule.timeout for rule in rules), upstream.timeout),
         wait=_last((rule.wait for rule in rules), upstream.wait),
+        attempts=upstream.attempts,
         lookup=_last((rule.lookup for rule in rules), None),
         assume=_last((rule.assume for rule in rules), Assume.ASK),
         partial=_last((rule.partial for rule in rules), None),

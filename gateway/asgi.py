@@ -1,0 +1,333 @@
+"""The door over HTTP: a raw ASGI application, and the protocol that keeps requests as they were written.
+
+A framework would cost more than the rest of the call. uvicorn parses HTTP (httptools, llhttp strict: a message
+with two framings is refused); `Protocol` adds what a proxy needs and uvicorn drops: the target byte for byte,
+and a bound on the head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
+from typing import Any
+from typing import Protocol as Typing
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from discovery.exchange import Headers, Response
+from gateway.gate import Arrival, Gate, Identified, Passed
+from gateway.journal import Journal
+from gateway.problems import document
+from gateway.streamed import Streamed
+from gateway.tokens import bearer, caller_of
+from gateway.wire_head import forwardable
+from policies.reply import Problem, Reply
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's head. Twice what common servers take: credentials and traces grow."""
+
+TARGET = "gimbal.target"
+"""Where `Protocol` leaves the request's target as it was written."""
+
+PROXY_ERRORS = {
+    "unknown-upstream": "destination_not_found",
+    "refused-target": "destination_ip_prohibited",
+    "upstream-unreachable": "destination_unavailable",
+    "in-doubt": "http_response_incomplete",
+    "exhausted": "http_response_incomplete",
+    "too-large": "http_request_error",
+    "bad-request": "http_request_error",
+    "key-required": "http_request_error",
+    "key-reused": "http_request_denied",
+    "unauthorized": "http_request_denied",
+}
+"""Problem -> proxy error type (RFC 9209 2.3); what has none is the gateway's own answer."""
+
+STATUS_LINE.update({status: b"HTTP/1.1 %d \r\n" % status for status in range(600, 1000)})
+
+
+class Console(Typing):
+    """What answers under `/-/`."""
+
+    async def answer(self, request: Any) -> Any: ...
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, keeping the target verbatim and bounding the head."""
+
+    _head = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._head >= 0:
+            self._head += len(data)
+            if self._head > HEAD_LIMIT + 65536:  # one read may hold a whole head and the start of its body
+                return self._refuse()
+        super().data_received(data)
+        return None
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head = -1
+        self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_LIMIT:
+            raise ValueError("the head is too large")
+        super().on_headers_complete()
+
+    def _refuse(self) -> None:
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.close()
+
+
+class Application:
+    """The ASGI application. `callers` maps names to tokens; empty: anyone who can connect may call."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        journal: Journal,
+        *,
+        console: Console | None = None,
+        callers: dict[str, str] | None = None,
+        capability: Callable[[str], str] | None = None,
+    ) -> None:
+        self.gate = gate
+        self.journal = journal
+        self.console = console
+        self._callers = callers or {}
+        self._capability = capability or (lambda call: "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        target: bytes = scope.get(TARGET) or scope["raw_path"] + (
+            b"?" + scope["query_string"] if scope["query_string"] else b""
+        )
+        headers: Headers = tuple([(name, value.strip(b" \t")) for name, value in scope["headers"]])
+        if target[:3] == b"/-/" or target == b"/-":
+            await self._inspect(scope, target, headers, receive, send)
+            return
+        arrival = self._arrival(scope["method"], target, headers)
+        who = arrival if isinstance(arrival, Problem) else self.gate.identify(arrival)
+        if isinstance(who, Problem):
+            await _respond(send, who.status, _problem_headers(who), document(who))
+            return
+        body, rest = await _body(receive, headers, who)
+        if body is None:
+            problem = too_large(who)
+            await _respond(send, 413, (*_problem_headers(problem), (b"connection", b"close")), document(problem))
+            return
+        passed = await self.gate.perform(who, body, rest)
+        answer = passed.reply.answer
+        head = (*_answer_headers(answer), *self._said(passed))
+        if passed.stream is not None:
+            await _stream(send, answer.status, head, passed.stream)
+        else:
+            await _respond(
+                send, answer.status, head, answer.body if isinstance(answer, Response) else document(answer)
+            )
+        self.gate.delivered(passed)
+        self.journal.called(
+            who.arrival.upstream, scope["method"], passed.call, passed.reply, perf_counter() - started
+        )
+
+    def _arrival(self, method: str, target: bytes, headers: Headers) -> Arrival | Problem:
+        """Return whom the request is for: the first segment, or the host of an absolute target."""
+        caller = ""
+        if self._callers:
+            token = next((value for name, value in headers if name == b"proxy-authorization"), None)
+            known = caller_of(bearer(token), self._callers)
+            if known is None:
+                return Problem(
+                    "unauthorized",
+                    407,
+                    "This gateway wants to know its callers",
+                    "Send Proxy-Authorization: Bearer with a token from [callers] of the configuration.",
+                )
+            caller = known
+        if target[:1] != b"/":
+            return self.gate.by_host(method, target, forwardable(headers), caller)
+        name, slash, rest = target[1:].partition(b"/")
+        bare, question, query = name.partition(b"?")
+        path = (
+            (b"/" + rest) if slash and not question else b"/" + question + query + (slash + rest if slash else b"")
+        )
+        return Arrival(bare.decode("latin-1"), method, path, forwardable(headers), caller)
+
+    async def _inspect(self, scope: Scope, target: bytes, headers: Headers, receive: Receive, send: Send) -> None:
+        if self.console is None:
+            await _respond(send, 404, (), b"")
+            return
+        from gateway.console import ConsoleRequest
+
+        path, _, query = target.partition(b"?")
+        body = await _whole(receive, CONSOLE_LIMIT)
+        if body is None:
+            await _respond(send, 413, ((b"connection", b"close"),), b"")
+            return
+        answer = await self.console.answer(ConsoleRequest(scope["method"], path, query, headers, body))
+        await _respond(send, answer.status, answer.headers, b"" if scope["method"] == "HEAD" else answer.body)
+
+    def _said(self, passed: Passed) -> Headers:
+        """Return the headers in which the gateway says what became of the call."""
+        reply = passed.reply
+        said = [
+            (b"gimbal-call", passed.call.encode()),
+            (b"gimbal-outcome", outcome_item(reply).encode()),
+        ]
+        if reply.replayed:
+            said.append((b"idempotent-replayed", b"true"))
+        if reply.retry_after is not None:
+            said.append((b"retry-after", b"%d" % max(1, math.ceil(reply.retry_after))))
+        if reply.location:
+            token = self._capability(passed.call)
+            said.append((b"location", f"/-/calls/{passed.call}{f'?token={token}' if token else ''}".encode()))
+        return tuple(said)
+
+
+CONSOLE_LIMIT = 16 * 1024 * 1024
+"""Bytes of a body sent to the gateway itself: a response given with `resolve`."""
+
+
+def outcome_item(reply: Reply) -> str:
+    """Return `Gimbal-Outcome`: an RFC 9651 Item, the call's fate with parameters."""
+    item = f"{reply.outcome.value};attempts={reply.attempts}"
+    if reply.replayed:
+        item += ";replayed"
+    if reply.adapted:
+        item += f";adapted={reply.adapted}"
+    if reply.degraded:
+        item += f";degraded={reply.degraded}"
+    if reply.contract is not None:
+        item += f";contract={reply.contract}"
+    return item
+
+
+def too_large(who: Identified) -> Problem:
+    return Problem(
+        "too-large",
+        413,
+        "Too large to remember",
+        f"A step's body is kept until it is settled; this one is beyond {who.known.rules.body_limit} bytes "
+        "(limits.body, or body_limit of the upstream). Nothing was sent. "
+        "Raise the limit, or send it without identity.",
+        {"limit": who.known.rules.body_limit},
+    )
+
+
+def _answer_headers(answer: Response | Problem) -> Headers:
+    if isinstance(answer, Problem):
+        return _problem_headers(answer)
+    headers = forwardable(answer.headers)
+    if answer.status in (204, 304):  # uvicorn counts a body that a 304's Content-Length only describes
+        return tuple(header for header in headers if header[0].lower() != b"content-length")
+    return headers
+
+
+def _problem_headers(problem: Problem) -> Headers:
+    error = PROXY_ERRORS.get(problem.slug, "proxy_internal_response")
+    return (
+        (b"content-type", b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+        (b"proxy-status", f"gimbal; error={error}".encode()),
+    )
+
+
+async def _body(
+    receive: Receive, headers: Headers, who: Identified
+) -> tuple[bytes | None, AsyncIterator[bytes] | None]:
+    """Return the body whole while it is within the limit, else what came so far as the start of a stream.
+
+    None: it has to be whole (a step's), and is too large.
+    """
+    limit = who.known.rules.body_limit
+    declared = next((value for name, value in headers if name == b"content-length"), b"0")
+    if declared.isdigit() and int(declared) > limit:
+        return (None, None) if who.step else (b"", _parts(receive, []))
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body, None
+    parts = [body]
+    size = len(body)
+    while message.get("more_body"):
+        message = await receive()
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            if who.step:
+                return None, None
+            return b"", _parts(receive, parts if message.get("more_body") else [*parts, b""])
+    if message["type"] == "http.disconnect":
+        return b"".join(parts), None
+    return b"".join(parts), None
+
+
+async def _parts(receive: Receive, parts: list[bytes]) -> AsyncIterator[bytes]:
+    ended = bool(parts) and not parts[-1]
+    for part in parts:
+        if part:
+            yield part
+    while not ended:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("the caller hung up inside its body")
+        if message.get("body"):
+            yield message["body"]
+        ended = not message.get("more_body")
+
+
+async def _whole(receive: Receive, limit: int) -> bytes | None:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    if body and not any(name.lower() == b"content-length" for name, _ in headers):
+        headers = (*headers, (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(send: Send, status: int, headers: Headers, stream: Streamed) -> None:
+    """Pass a body through. One that breaks off breaks off for the caller as well, never ends in good order."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    async with stream:
+        async for part in stream:
+            if not isinstance(part, bytes):
+                raise ConnectionError(f"the upstream's body broke off: {part.detail}")
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

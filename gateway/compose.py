@@ -1,0 +1,120 @@
+"""Puts the parts together; the only file that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from gateway.clock import SystemClock
+from gateway.engine import Engine
+from gateway.gate import Gate, Known
+from gateway.journal import Journal
+from gateway.ledger import RedisLedger
+from gateway.link import Link
+from gateway.problems import ConfigError
+from gateway.settings import Settings
+from gateway.store import Durability, examine, open_store
+from gateway.upstream import open_upstream
+from gateway.vault import KEY_BYTES, Vault, load_or_make_key
+from policies.rules import UpstreamRules
+
+KEY_FILE = "store-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a running gateway, opened together and closed together."""
+
+    gate: Gate
+    ledger: RedisLedger
+    journal: Journal
+    durability: Durability
+    engine: Engine | None
+    store: str
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncIterator[RedisLedger]:
+    """Open the ledger the settings name; the embedded engine is attached to, or started for as long as we look."""
+    engine, url = await _store(settings)
+    ledger = RedisLedger(Link(url), Vault(keys(settings)))
+    try:
+        yield ledger
+    finally:
+        await ledger.aclose()
+        if engine is not None:
+            await asyncio.to_thread(engine.stop)
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: Settings, transports: Mapping[str, httpx.AsyncBaseTransport] | None = None
+) -> AsyncIterator[Gateway]:
+    """Open a gateway. `transports` are the user's own, by upstream. Raises `GimbalError` naming the cure."""
+    engine, url = await _store(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        if engine is not None:
+            stack.push_async_callback(asyncio.to_thread, engine.stop)
+            watch = asyncio.create_task(engine.watch())
+            stack.callback(watch.cancel)
+        store = open_store(url)
+        try:
+            durability = await examine(store, embedded=engine is not None)
+        finally:
+            await store.aclose()
+        ledger = RedisLedger(Link(url), Vault(keys(settings)))
+        stack.push_async_callback(ledger.aclose)
+        upstreams = {
+            name: Known(rules, open_upstream(rules, (transports or {}).get(name)))
+            for name, rules in settings.upstreams.items()
+        }
+        for known in upstreams.values():
+            stack.push_async_callback(known.wire.aclose)
+        journal = Journal()
+        gate = Gate(
+            upstreams,
+            ledger,
+            SystemClock(),
+            default_workflow=settings.default_workflow,
+            keys_kept=settings.retention.keys,
+        )
+        stack.push_async_callback(gate.runner.aclose)
+        yield Gateway(gate, ledger, journal, durability, engine, url)
+
+
+async def _store(settings: Settings) -> tuple[Engine | None, str]:
+    if settings.store:
+        return None, settings.store
+    engine = Engine(settings.data)
+    return engine, await asyncio.to_thread(engine.ensure)
+
+
+def keys(settings: Settings) -> list[bytes]:
+    """Return the keys the store is sealed with: `GIMBAL_KEY` (several with commas, the newest first), else the
+    data directory's own."""
+    if not settings.key:
+        return [load_or_make_key(settings.data / KEY_FILE)]
+    return [_key(text.strip()) for text in settings.key.split(",")]
+
+
+def _key(text: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise ConfigError(
+            "GIMBAL_KEY: should be 32 random bytes in base64; make one with: head -c 32 /dev/urandom | base64"
+        )
+    return raw
+
+
+def rules_of(upstreams: Mapping[str, Known]) -> dict[str, UpstreamRules]:
+    return {name: known.rules for name, known in upstreams.items()}

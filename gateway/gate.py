@@ -1,0 +1,215 @@
+"""One call through the gateway, whichever door it came in by: identity, rules, life, reply.
+
+A door (`gateway.asgi`, `gateway.transport`) turns its kind of request into an `Arrival` and a `Reply` back
+into its kind of answer; everything between is here and below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+from discovery.exchange import Headers, Request
+from gateway import identity
+from gateway.identity import KEY_TYPE, Claimant, Malformed
+from gateway.ports import About, Clock, Ledger
+from gateway.problems import LedgerUnavailable
+from gateway.runner import Observe, Runner
+from gateway.streamed import Streamed, StreamingUpstream
+from policies.claims import shard_of
+from policies.lifecycle import Call, life_of
+from policies.outcome import Outcome
+from policies.reply import Problem, Reply
+from policies.rules import Rules, UpstreamRules, rules_for
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A named upstream: what is configured of it, and the way to it."""
+
+    rules: UpstreamRules
+    wire: StreamingUpstream
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request as a door received it. `target` is relative to the upstream; header names are lower case."""
+
+    upstream: str
+    method: str
+    target: bytes
+    headers: Headers
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """An arrival whose headers have been read. `step` says that its body has to be whole and bounded."""
+
+    known: Known
+    arrival: Arrival
+    claimant: Claimant
+    rules: Rules
+    headers: Headers  # as they go on
+
+    @property
+    def step(self) -> bool:
+        return self.rules.replay and (self.claimant.workflow is not None or bool(self.claimant.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What came of an arrival. `delivered` is to be awaited once the reply is with its caller."""
+
+    call: str
+    reply: Reply
+    stream: Streamed | None = None  # the rest of an answer too large, or too long, to keep
+    counted: tuple[str, str, str, str, int] | None = None  # an unnamed step's occurrence
+
+
+class Gate:
+    """All named upstreams behind one runner. `default_workflow` identifies callers that bring no identity."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Known],
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        default_workflow: tuple[str, str] | None = None,
+        keys_kept: float = 30 * 86400.0,
+        observe: Observe | None = None,
+    ) -> None:
+        self.upstreams = upstreams
+        self.runner = Runner(ledger, clock, observe)
+        self._default = default_workflow
+        self._run = os.urandom(6).hex()
+        self._keys_kept = keys_kept
+        self._plain: dict[tuple[str, str], Rules] = {}  # of upstreams where the path makes no difference
+
+    def identify(self, arrival: Arrival) -> Identified | Problem:
+        """Read the control headers. The answer to what cannot go on is a problem."""
+        known = self.upstreams.get(arrival.upstream)
+        if known is None:
+            return unknown_upstream(arrival.upstream, self.upstreams)
+        try:
+            claimant = identity.read_claimant(arrival.headers, self._default, self._run)
+        except Malformed as error:
+            return Problem("bad-request", 400, "A control header cannot be read", f"{error}.")
+        path = arrival.target.partition(b"?")[0].decode("latin-1")
+        rules = self._rules_for(known.rules, arrival.method, path)
+        identified = Identified(
+            known, arrival, claimant, rules, identity.forwarded(arrival.headers, claimant.prefer)
+        )
+        if known.rules.require_key and not rules.safe and not identified.step:
+            return identity.key_required(arrival.upstream)
+        return identified
+
+    async def perform(self, who: Identified, body: bytes, rest: AsyncIterator[bytes] | None = None) -> Passed:
+        """Live the call. Never raises for what happens to it; a store that is away is a problem as well.
+
+        `rest` takes the place of a body that is too large to keep; such a call is sent once.
+        """
+        call = None
+        try:
+            call, about, counted = await self._call(who, body)
+            rules = who.rules if rest is None else replace(who.rules, attempts=1, idempotent=False)
+            reply, stream = await self.runner.perform(
+                life_of(call, rules), call, rules, who.known.wire, about, rest
+            )
+        except LedgerUnavailable as error:
+            away = Reply(ledger_unavailable(error), Outcome.TRANSIENT, retry_after=1.0)
+            return Passed(call.id if call else new_id(), away)
+        return Passed(call.id, reply, stream, counted)
+
+    def by_host(self, method: str, target: bytes, headers: Headers, caller: str) -> Arrival | Problem:
+        """Return whom an absolute target (a forward proxy's) is for: the upstream whose base URL it lies under."""
+        for name, known in self.upstreams.items():
+            base = known.rules.base_url.encode()
+            if target == base or target.startswith((base + b"/", base + b"?")):
+                rest = target[len(base) :]
+                return Arrival(name, method, rest if rest[:1] == b"/" else b"/" + rest, headers, caller)
+        return Problem(
+            "refused-target",
+            403,
+            "No upstream is configured there",
+            "Calls go only to named upstreams. Configure one whose base_url this address lies under.",
+        )
+
+    def delivered(self, passed: Passed) -> None:
+        """The reply is with its caller: an unnamed step's next occurrence may begin."""
+        if passed.counted is not None and not isinstance(passed.reply.answer, Problem):
+            self.runner.background(self._delivered(passed.counted))
+
+    def _rules_for(self, upstream: UpstreamRules, method: str, path: str) -> Rules:
+        if upstream.operations:
+            return rules_for(upstream, method, path)
+        key = (upstream.name, method)
+        rules = self._plain.get(key)
+        if rules is None:
+            rules = self._plain[key] = rules_for(upstream, method, path)
+        return rules
+
+    async def _delivered(self, counted: tuple[str, str, str, str, int]) -> None:
+        try:
+            await self.runner.ledger.delivered(*counted)
+        except LedgerUnavailable:
+            return  # the occurrence does not advance: the next one is told this reply, and nothing is sent twice
+
+    async def _call(
+        self, who: Identified, body: bytes
+    ) -> tuple[Call, About, tuple[str, str, str, str, int] | None]:
+        arrival, claimant, rules = who.arrival, who.claimant, who.rules
+        request = Request(arrival.method, arrival.target, who.headers, body)
+        counted = None
+        digest = ""
+        step = identity.step_of(claimant, arrival.upstream, arrival.caller, request, rules)
+        if step is not None or (claimant.workflow is not None and rules.replay):
+            digest = identity.fingerprint(arrival.upstream, request, who.known.rules.meaningful_headers)
+        if step is None and digest:
+            assert claimant.workflow is not None
+            occurrence = 1
+            if claimant.run:
+                where = (*claimant.workflow, claimant.run, digest)
+                occurrence = await self.runner.ledger.occurrence(*where, claimant.marker)
+                counted = (*where, occurrence)
+            step = identity.unnamed(claimant.workflow, request, digest, occurrence)
+        fresh = "" if step is not None else new_id(claimant.workflow)
+        call = identity.call_of(claimant, arrival.upstream, request, rules, step, digest, fresh)
+        about = About(
+            step=step or identity.history_step(claimant, request),
+            upstream=arrival.upstream,
+            operation=f"{request.method} {request.path.decode('latin-1')}",
+            request=call.frozen,
+            kept=self._keys_kept if step is not None and step.type == KEY_TYPE else None,
+            trace=claimant.trace,
+            caller=arrival.caller,
+        )
+        return call, about, counted
+
+
+def new_id(workflow: tuple[str, str] | None = None) -> str:
+    """Return the id of a call that is no step: random, in its workflow's shard where it has one."""
+    shard = shard_of(*workflow) if workflow else os.urandom(1)[0]
+    return f"{shard:02x}{os.urandom(12).hex()}"
+
+
+def unknown_upstream(name: str, known: Mapping[str, Known]) -> Problem:
+    listed = ", ".join(sorted(known)) or "none is configured"
+    return Problem(
+        "unknown-upstream",
+        404,
+        "No upstream has that name",
+        f"The first segment of the path names the upstream; {name!r} is none. Known: {listed}.",
+        {"upstreams": [*sorted(known)]},
+    )
+
+
+def ledger_unavailable(error: LedgerUnavailable) -> Problem:
+    return Problem(
+        "ledger-unavailable",
+        503,
+        "The ledger is away",
+        f"{error}. Nothing was sent that is not recorded; repeat the call.",
+    )

@@ -1,0 +1,332 @@
+"""Headers -> Call: whose step a request is, what it asks, and how long its caller will wait. Pure.
+
+The gateway's control headers are read here and never reach an upstream.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import cast
+from urllib.parse import parse_qsl
+
+import http_sf
+import orjson
+
+from discovery.exchange import Header, Headers, Request
+from discovery.redaction import is_secret_name
+from policies.claims import Replays, StepKey, call_id
+from policies.lifecycle import Call
+from policies.reply import Problem
+from policies.rules import Rules
+
+KEY_TYPE = "idempotency-key"
+"""The workflow type of steps that are nothing but an Idempotency-Key: each is its own instance."""
+
+CONTROL = frozenset(
+    {
+        b"workflow-id",
+        b"workflow-type",
+        b"workflow-step",
+        b"workflow-run",
+        b"workflow-progress",
+        b"proxy-authorization",
+    }
+)
+"""Read by the gateway, never passed on. `Prefer` is split: what we honour is taken out."""
+
+MARKERS = (
+    b"idempotency-key",
+    b"amz-sdk-invocation-id",
+    b"x-amz-client-token",
+    b"x-request-id",
+    b"x-ms-client-request-id",
+)
+"""Headers by which an SDK marks its own repeats of one call."""
+
+MEANINGFUL = (
+    b"accept",
+    b"content-type",
+    b"if-match",
+    b"if-none-match",
+    b"soapaction",
+    b"stripe-account",
+    b"stripe-version",
+    b"x-amz-target",
+    b"x-http-method-override",
+)
+"""Headers that change what a request means, and so join its fingerprint. `Accept` is left out of it when `*/*`."""
+
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer:
+    """What the caller prefers (RFC 7240), as far as we honour it; `rest` is passed on."""
+
+    wait: float | None = None
+    respond_async: bool = False
+    rest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who is calling, as its headers say."""
+
+    workflow: tuple[str, str] | None = None  # type and id
+    step: str = ""
+    run: str = ""
+    progress: float | None = None
+    key: str = ""
+    marker: str = ""
+    prefer: Prefer = Prefer()
+    trace: str = ""
+
+
+class Malformed(ValueError):
+    """A control header that cannot be read; its text is for the caller."""
+
+
+def read_claimant(headers: Headers, default: tuple[str, str] | None = None, run: str = "") -> Claimant:
+    """Return what the control headers say. Raise `Malformed` naming the header and the cure.
+
+    `default` and `run` identify calls that bring no identity of their own (`gimbal run`).
+    """
+    told: dict[bytes, bytes] = {}
+    prefer: list[bytes] = []
+    for name, value in headers:
+        if name == b"prefer":
+            prefer.append(value)
+        elif name in CONTROL or name == b"idempotency-key":
+            if name in told and told[name] != value:
+                raise Malformed(f"{name.decode()} is given twice with different values; give it once")
+            told[name] = value
+    type_ = _name(told, b"workflow-type") or "default"
+    id_ = _name(told, b"workflow-id")
+    workflow = (type_, id_) if id_ else default
+    if not id_ and (b"workflow-step" in told or b"workflow-run" in told) and default is None:
+        raise Malformed("Workflow-Step and Workflow-Run need a Workflow-Id: the instance they belong to")
+    if type_ == KEY_TYPE:
+        raise Malformed(f"Workflow-Type {KEY_TYPE!r} is the gateway's own; choose another")
+    key = read_key(told[b"idempotency-key"]) if b"idempotency-key" in told else ""
+    return Claimant(
+        workflow,
+        _name(told, b"workflow-step"),
+        _name(told, b"workflow-run") or ("" if id_ else run),
+        _progress(told.get(b"workflow-progress")),
+        key,
+        _marker(headers),
+        read_prefer(prefer) if prefer else Prefer(),
+        (find_one(headers, b"traceparent") or b"").decode("latin-1"),
+    )
+
+
+def read_key(value: bytes) -> str:
+    """Return an Idempotency-Key: a structured-field string (draft-07 2.1), or the bare token clients send."""
+    text = value.decode("latin-1").strip()
+    if text.startswith('"'):
+        try:
+            item, _parameters = cast(tuple[object, object], http_sf.parse(text.encode("latin-1"), tltype="item"))
+        except Exception as error:
+            raise Malformed(
+                f'Idempotency-Key is no structured-field string: {error}; send "..." or a bare token'
+            ) from None
+        text = str(item)
+    if not _VISIBLE.fullmatch(text):
+        raise Malformed("Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return text
+
+
+def read_prefer(values: list[bytes]) -> Prefer:
+    """Return what of `Prefer` we honour. A preference that cannot be read is ignored (RFC 7240 2)."""
+    wait: float | None = None
+    respond_async = False
+    rest: list[bytes] = []
+    for part in b",".join(values).split(b","):
+        name, _, value = part.strip().partition(b"=")
+        match name.strip().lower():
+            case b"wait" if value.strip(b' "').isdigit():
+                wait = float(value.strip(b' "'))
+            case b"respond-async":
+                respond_async = True
+            case b"":
+                pass
+            case _:
+                rest.append(part.strip())
+    return Prefer(wait, respond_async, b", ".join(rest))
+
+
+def forwarded(headers: Headers, prefer: Prefer) -> Headers:
+    """Return the headers without the gateway's own control headers; order kept."""
+    kept: list[Header] = []
+    for header in headers:
+        name = header[0]
+        if name in CONTROL:
+            continue
+        if name == b"prefer":
+            if prefer.rest:
+                kept.append((name, prefer.rest))
+                prefer = Prefer(prefer.wait, prefer.respond_async)
+            continue
+        kept.append(header)
+    return tuple(kept)
+
+
+def frozen(request: Request) -> Request:
+    """Return what the ledger keeps of `request`: all but the caller's credentials."""
+    kept = tuple(header for header in request.headers if not _secret(header[0]))
+    return Request(request.method, request.target, kept, request.body)
+
+
+@lru_cache(maxsize=1024)
+def _secret(name: bytes) -> bool:
+    return is_secret_name(name.decode("latin-1"))
+
+
+def fingerprint(upstream: str, request: Request, also: tuple[str, ...] = ()) -> str:
+    """Return a digest that tells whether a repeated step is the same request.
+
+    Method, upstream, path, sorted query, canonical body, headers that change the meaning; not credentials,
+    dates or SDK markers. The same JSON in another order, or the same form, has the same fingerprint.
+    """
+    digest = blake2b(digest_size=16)
+    path, _, query = request.target.partition(b"?")
+    if b"&" in query:
+        query = b"&".join(sorted(query.split(b"&")))
+    kind = b""
+    meaning: list[bytes] = []
+    for name, value in request.headers:
+        if name == b"content-type":
+            kind = value.lower()
+            meaning.append(b"content-type:" + kind.partition(b";")[0].strip())
+        elif (name in MEANINGFUL and value != b"*/*") or (also and name.decode("latin-1") in also):
+            meaning.append(name + b":" + value)
+    meaning.sort()
+    parts = (
+        request.method.encode(),
+        upstream.encode(),
+        path,
+        query,
+        b"\n".join(meaning),
+        _canonical(kind, request.body),
+    )
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _canonical(kind: bytes, body: bytes) -> bytes:
+    if not body:
+        return b""
+    if b"json" in kind or (not kind and body[:1] in b"{["):
+        try:
+            return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return body
+    if kind.startswith(b"application/x-www-form-urlencoded"):
+        pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
+        return orjson.dumps(sorted(pairs))
+    if kind.startswith(b"multipart/") and (found := re.search(rb'boundary="?([^";]+)', kind)):
+        return re.sub(rb"--" + re.escape(found[1]), b"--", body, flags=re.IGNORECASE)
+    return body
+
+
+def step_of(claimant: Claimant, upstream: str, caller: str, request: Request, rules: Rules) -> StepKey | None:
+    """Return the step a call is, named; None when it is none, or when it must be counted (see `unnamed`)."""
+    if not rules.replay:
+        return None
+    if claimant.workflow is not None:
+        return StepKey(*claimant.workflow, claimant.step) if claimant.step else None
+    if claimant.key and not rules.safe:
+        return StepKey(KEY_TYPE, f"{upstream}\n{caller}", claimant.key)
+    return None
+
+
+def unnamed(workflow: tuple[str, str], request: Request, digest: str, occurrence: int) -> StepKey:
+    """Return the derived step: operation, fingerprint, occurrence."""
+    path = request.path.decode("latin-1")
+    return StepKey(*workflow, f"{request.method} {path} {digest[:16]} #{occurrence}")
+
+
+def call_of(
+    claimant: Claimant,
+    upstream: str,
+    request: Request,
+    rules: Rules,
+    step: StepKey | None,
+    digest: str,
+    fresh: str,
+) -> Call:
+    """Return the call. `fresh` is a new id for a call that is no step."""
+    by_key = step is not None and step.type == KEY_TYPE
+    return Call(
+        id=call_id(step) if step else fresh,
+        upstream=upstream,
+        request=request,
+        frozen=frozen(request),
+        fingerprint=digest,
+        patience=rules.wait if claimant.prefer.wait is None else claimant.prefer.wait,
+        step=step,
+        replays=Replays.DEFINITE if by_key else Replays.EFFECTS,
+        identified=claimant.workflow is not None or by_key,
+        respond_async=claimant.prefer.respond_async,
+        workflow=claimant.workflow,
+    )
+
+
+def key_required(upstream: str) -> Problem:
+    """Return what an unidentified unsafe call is told where identity is demanded (draft-07 2.7: 400)."""
+    return Problem(
+        "key-required",
+        400,
+        "This upstream wants every unsafe call identified",
+        f"Send Workflow-Id (and Workflow-Step), or an Idempotency-Key, with unsafe calls to {upstream!r}.",
+    )
+
+
+def find_one(headers: Headers, name: bytes) -> bytes | None:
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def _marker(headers: Headers) -> str:
+    for name, value in headers:
+        if name in MARKERS:
+            return value.decode("latin-1")
+    return ""
+
+
+def _name(told: dict[bytes, bytes], name: bytes) -> str:
+    raw = told.get(name)
+    if raw is None:
+        return ""
+    try:
+        text = raw.decode().strip()
+    except UnicodeDecodeError:
+        raise Malformed(f"{name.decode()} is not UTF-8") from None
+    if not _NAME.fullmatch(text):
+        raise Malformed(f"{name.decode()} must be 1 to 255 characters, none of them control characters")
+    return text
+
+
+def _progress(raw: bytes | None) -> float | None:
+    if raw is None:
+        return None
+    done, _, total = raw.partition(b"/")
+    try:
+        share = float(done) / float(total)
+    except (ValueError, ZeroDivisionError):
+        raise Malformed("Workflow-Progress is done/total, such as 3/10") from None
+    return min(1.0, max(0.0, share))
+
+
+def history_step(claimant: Claimant, request: Request) -> StepKey:
+    """Return the name a call that is no step has in its workflow's history."""
+    workflow = claimant.workflow or ("", "")
+    return StepKey(*workflow, claimant.step or f"{request.method} {request.path.decode('latin-1')}")

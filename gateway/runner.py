@@ -1,0 +1,372 @@
+"""Performs a life: each action of `policies.lifecycle` through its port, and keeps the transcript.
+
+What must hold here, whatever dies:
+
+- No byte leaves before the mark that it may is durable: a claim or a commit to `sending` is awaited first.
+- No first byte leaves after the lease's end: `Send` carries the end, counted from *before* the claim or
+  renewal was asked for, on the monotonic clock.
+- An answer that came is not forgotten: its commit is repeated until the store takes it, in the background
+  once the foreground has waited `COMMIT_PATIENCE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import orjson
+
+from discovery.exchange import Exchange, Fault, Json, Request, Response
+from gateway.pace import Pace as Pacer
+from gateway.ports import About, Clock, Ledger
+from gateway.problems import LedgerUnavailable
+from gateway.streamed import Streamed, StreamingUpstream
+from policies.claims import (
+    HELD,
+    LEASE,
+    RENEWAL,
+    ChangeResult,
+    Granted,
+    Kept,
+    Outdated,
+    Record,
+    State,
+    change,
+)
+from policies.lifecycle import (
+    Act,
+    Call,
+    Claim,
+    Claimed,
+    Commit,
+    Heard,
+    IsClear,
+    Join,
+    Life,
+    Look,
+    Moment,
+    Note,
+    Pace,
+    Send,
+    Spend,
+    Wait,
+)
+from policies.outcome import Outcome, Reading
+from policies.reply import Reply
+from policies.retry import Budget
+from policies.rules import Rules
+
+POLL = 0.1
+"""Seconds between looks at a twin that runs in another process. Below what a person notices."""
+
+COMMIT_PATIENCE = 5.0
+"""Seconds a caller is held while the store cannot take the answer that came. An engine restarts in one."""
+
+Observe = Callable[[Exchange, Reading], None]
+
+
+@dataclass(slots=True)
+class Held:
+    """A claim we hold: its record as we know it, and the lease's end on our monotonic clock."""
+
+    record: Record
+    until: float
+
+
+@dataclass(slots=True)
+class _Told:
+    """The transcript of one life: lines not yet kept by the ledger, and the exchange under way."""
+
+    lines: list[bytes] = field(default_factory=list)
+    sent_at: float = 0.0
+    stream: Streamed | None = None
+
+    def say(self, date: float, did: str, **members: Json) -> None:
+        self.lines.append(orjson.dumps({"at": round(date, 3), "did": did, **members}))
+
+    def take(self) -> bytes:
+        taken = b"\n".join(self.lines)
+        self.lines.clear()
+        return taken
+
+
+class Runner:
+    """Performs lives on one event loop. `observe` is told every exchange, for learning; it must not block."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, observe: Observe | None = None) -> None:
+        self.ledger = ledger
+        self._clock = clock
+        self._observe = observe
+        self._held: dict[str, Held] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._paces: dict[tuple[str, bytes], Pacer] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._renewal: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+
+    async def perform(
+        self,
+        life: Life[Reply],
+        call: Call,
+        rules: Rules,
+        upstream: StreamingUpstream,
+        about: About,
+        body: AsyncIterator[bytes] | None = None,
+    ) -> tuple[Reply, Streamed | None]:
+        """Live `life` to its end; return its reply, and the rest of its body where that is still on its way.
+
+        Only a call that is no step is streamed, out (`body`) and back. Raises `LedgerUnavailable` while
+        nothing was sent that is not recorded.
+        """
+        told = _Told()
+        pace = self._pace(call, rules)
+        result: Any = None
+        try:
+            while True:
+                act: Act = life.send(result)
+                match act:
+                    case Look():
+                        result = Moment(self._clock.monotonic(), self._clock.now(), self._clock.chance())
+                    case IsClear():
+                        result = pace.clear(self._clock.monotonic())
+                    case Pace(until=until):
+                        now = self._clock.monotonic()
+                        result = 0.0 if pace.take(now) else await pace.place(now, until)
+                    case Claim():
+                        result = await self._claim(act, call, about, told)
+                    case Send(request=request):
+                        result = await self._send(request, call, rules, upstream, told, body)
+                    case Heard(answer=answer, reading=reading):
+                        self._heard(call, rules, pace, answer, reading, told)
+                        result = None
+                    case Commit():
+                        result = await self._commit(act, call, told)
+                    case Wait(seconds=seconds, why=why):
+                        told.say(self._clock.now(), "wait", seconds=round(seconds, 3), why=why)
+                        await self._clock.sleep(seconds)
+                        result = None
+                    case Join(seconds=seconds):
+                        await self._join(call.id, seconds)
+                        result = None
+                    case Spend():
+                        result = self._spend(rules.upstream.name)
+                    case Note(reply=heard):
+                        self.background(self._note(call, about, heard, told.take()))
+                        result = None
+                    case _:
+                        assert_never(act)
+        except StopIteration as end:
+            reply: Reply = end.value
+            stream, told.stream = told.stream, None
+            return reply, stream if isinstance(reply.answer, Response) else None
+        finally:
+            self._release(call.id)
+            if told.stream is not None:
+                await told.stream.aclose()
+
+    async def aclose(self) -> None:
+        """Finish what is owed to the store, for a little while; renewals end."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._background:
+            await asyncio.wait(self._background, timeout=COMMIT_PATIENCE)
+            for task in self._background:
+                task.cancel()
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` off the path of any call."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # The ledger
+
+    async def _claim(self, action: Claim, call: Call, about: About, told: _Told) -> Claimed:
+        before = self._clock.monotonic()
+        claimed = await self.ledger.claim(call.id, about, action.ask)
+        if isinstance(claimed.result, Granted):
+            record = claimed.result.record
+            told.say(
+                self._clock.now(),
+                "claim",
+                generation=record.generation,
+                attempt=record.attempt,
+                fence=record.fence,
+                resumed=claimed.result.resumed,
+            )
+            self._hold(call.id, Held(record, before + action.ask.lease))
+        return claimed
+
+    async def _commit(self, action: Commit, call: Call, told: _Told) -> ChangeResult:
+        held = self._held[call.id]
+        wish = action.change
+        told.say(
+            self._clock.now(),
+            "change",
+            state=wish.state.value,
+            effect=wish.effect.value,
+            why=action.why,
+            outcome=wish.outcome.value if wish.outcome else None,
+        )
+        transcript = told.take()
+        before = self._clock.monotonic()
+        try:
+            done = await self.ledger.change(
+                call.id, held.record.fence, wish, reply=action.reply, transcript=transcript
+            )
+        except LedgerUnavailable:
+            if wish.state is State.SENDING:
+                raise
+            done = await self._insist(action, call, held, transcript)
+        if isinstance(done, Kept):
+            held.record = done.record
+            held.until = before + wish.keep
+        return done
+
+    async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
+        """The store is away, and what came must not be lost: try on, then owe it and go on as if it were kept."""
+        owed = asyncio.create_task(self._until_kept(action, call.id, held.record.fence, transcript))
+        self._background.add(owed)
+        owed.add_done_callback(self._background.discard)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(owed), COMMIT_PATIENCE)
+        return change(held.record, held.record.fence, action.change, held.record.lease_until)[1]
+
+    async def _until_kept(self, action: Commit, call: str, fence: int, transcript: bytes) -> ChangeResult:
+        delay = 0.05
+        while True:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+            try:
+                done = await self.ledger.change(
+                    call, fence, action.change, reply=action.reply, transcript=transcript
+                )
+            except LedgerUnavailable:
+                continue
+            match done:
+                # The first try took place and only its answer was lost.
+                case Outdated(record) if record and (record.fence, record.state) == (fence, action.change.state):
+                    return Kept(record)
+                case _:
+                    return done
+
+    async def _note(self, call: Call, about: About, reply: Response, transcript: bytes) -> None:
+        with contextlib.suppress(LedgerUnavailable):  # history is a convenience: the answer was delivered
+            await self.ledger.note(call.id, about, reply, transcript)
+
+    # Leases
+
+    def _hold(self, call: str, held: Held) -> None:
+        self._held[call] = held
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+
+    def _release(self, call: str) -> None:
+        if self._held.pop(call, None) is not None and (ended := self._ended.pop(call, None)) is not None:
+            ended.set()
+
+    async def _renew(self) -> None:
+        """Renew every held lease, every `RENEWAL` seconds. A renewal that fails is tried again in time."""
+        while True:
+            await self._clock.sleep(RENEWAL)
+            held = [(call, mine) for call, mine in self._held.items() if mine.record.state in HELD]
+            if not held:
+                continue
+            before = self._clock.monotonic()
+            with contextlib.suppress(LedgerUnavailable):
+                renewed = await self.ledger.renew([(call, mine.record.fence) for call, mine in held], LEASE)
+                for (_, mine), still in zip(held, renewed, strict=True):
+                    if still:
+                        mine.until = before + LEASE
+
+    async def _join(self, call: str, seconds: float) -> None:
+        """Wait for a twin: told at once when it runs here, asked again after `POLL` when it runs elsewhere."""
+        if call not in self._held:
+            await self._clock.sleep(min(seconds, POLL))
+            return
+        ended = self._ended.setdefault(call, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), seconds)
+
+    # The upstream
+
+    async def _send(
+        self,
+        request: Request,
+        call: Call,
+        rules: Rules,
+        upstream: StreamingUpstream,
+        told: _Told,
+        body: AsyncIterator[bytes] | None,
+    ) -> Response | Fault:
+        told.sent_at = self._clock.now()
+        outgoing = inject(request, rules.upstream.headers)
+        if call.step is not None:
+            return await upstream.send(outgoing, timeout=rules.timeout, not_after=self._held[call.id].until)
+        if told.stream is not None:  # of an answer that is not delivered: another try follows
+            await told.stream.aclose()
+            told.stream = None
+        answer = await upstream.open(outgoing, body, timeout=rules.timeout, whole=rules.upstream.body_limit)
+        if isinstance(answer, Streamed):
+            told.stream = answer
+            return Response(answer.status, answer.headers, b"", answer.reason)
+        return answer
+
+    def _heard(
+        self, call: Call, rules: Rules, pace: Pacer, answer: Response | Fault, reading: Reading, told: _Told
+    ) -> None:
+        said: dict[str, Json] = (
+            {"status": answer.status}
+            if isinstance(answer, Response)
+            else {"fault": answer.phase.value, "detail": answer.detail}
+        )
+        told.say(
+            told.sent_at,
+            "send",
+            **said,
+            outcome=reading.outcome.value,
+            effect=reading.effect.value,
+            why=reading.why,
+            took=round(self._clock.now() - told.sent_at, 4),
+        )
+        if reading.outcome is Outcome.SUCCESS:
+            name = rules.upstream.name
+            budget = self._budgets.get(name)
+            if budget is not None:
+                self._budgets[name] = budget.refund(retried=len(told.lines) > 2)
+        elif reading.outcome is Outcome.RATE_LIMITED and reading.wait is not None:
+            pace.block(self._clock.monotonic() + reading.wait)
+        if self._observe is not None and told.stream is None:
+            self._observe(
+                Exchange(call.upstream, call.request, answer, told.sent_at, rules.upstream.base_url), reading
+            )
+
+    def _pace(self, call: Call, rules: Rules) -> Pacer:
+        credential = call.request.header(b"authorization") or b""
+        key = (call.upstream, credential)
+        pace = self._paces.get(key)
+        if pace is None:
+            if len(self._paces) > 10_000:  # credentials that rotate must not fill the memory
+                self._paces.clear()
+            pace = self._paces[key] = Pacer(rules.upstream.rate)
+        return pace
+
+    def _spend(self, upstream: str) -> bool:
+        left = self._budgets.get(upstream, Budget()).spend()
+        if left is None:
+            return False
+        self._budgets[upstream] = left
+        return True
+
+
+def inject(request: Request, headers: tuple[tuple[str, str], ...]) -> Request:
+    """Return `request` with the upstream's configured headers in place of any of the same name."""
+    if not headers:
+        return request
+    names = {name.lower().encode() for name, _ in headers}
+    kept = tuple(header for header in request.headers if header[0].lower() not in names)
+    mine = tuple((name.encode(), value.encode()) for name, value in headers)
+    return Request(request.method, request.target, kept + mine, request.body)
