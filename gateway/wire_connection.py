@@ -17,22 +17,16 @@ looks whether that has passed. So a request on a busy connection costs no timer 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from discovery.exchange import Fault, Phase, Response
+from gateway.streamed import Streamed
+from gateway.wire_answer import Answer
+from gateway.wire_inflow import Inflow
 
-from discovery.exchange import Fault, Header, Phase, Response
-from gateway.streamed import EVENT_STREAM, Streamed
-from gateway.wire_head import forwardable, framing, mend
-
-HEAD_LIMIT = 64 * 1024
-"""Bytes of an answer's head, 1xx included: four times what servers commonly send at most."""
-
-HIGH, LOW = 256 * 1024, 64 * 1024
-"""Bytes a streamed answer may lie unread before the upstream is made to wait, and when it goes on."""
+Ending: TypeAlias = "asyncio.Future[Response | Streamed | Fault]"
 
 
 class Pool(Protocol):
@@ -44,32 +38,18 @@ class Pool(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """See the module. The owner calls `start()`, at most one exchange at a time."""
+    """See the module. The owner calls `start()`, one exchange at a time."""
 
     __slots__ = (
-        "_ambiguous",
         "_answer",
-        "_body",
         "_bounded",
-        "_complete",
         "_deadline",
-        "_framed",
-        "_head_only",
-        "_headed",
-        "_headers",
+        "_ending",
         "_inflow",
-        "_keep",
         "_loop",
-        "_parser",
         "_paused",
         "_pool",
         "_pump",
-        "_raw",
-        "_reason",
-        "_refused",
-        "_size",
-        "_spoiled",
-        "_status",
         "_timeout",
         "_timer",
         "_timer_at",
@@ -90,9 +70,11 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = HttpResponseParser(self)
-        self._answer: asyncio.Future[Response | Streamed | Fault] | None = None
-        self._inflow: Inflow | None = None
+        self._answer: Answer | None = None  # None: idle
+        self._ending: Ending | None = None
+        self._inflow: Inflow | None = None  # set from when the answer became a stream
+        self._whole = 0
+        self._bounded = True
         self._pump: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._paused = False
@@ -117,7 +99,7 @@ class Connection(asyncio.Protocol):
         not_after: float | None,
         whole: int,
         bounded: bool,
-    ) -> asyncio.Future[Response | Streamed | Fault] | Fault:
+    ) -> Ending | Fault:
         """Write `data`; the future gets the answer. A fault at once is in phase `unsent`.
 
         Beyond `whole` bytes of body the answer becomes a stream, or a fault if `bounded`.
@@ -125,19 +107,12 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return Fault(Phase.UNSENT, "the connection was closed before anything was written")
+        answer = Answer(head_only)
+        ending: Ending = self._loop.create_future()
         self.served += 1
-        self._head_only = head_only
         self._timeout = timeout
         self._whole = whole
         self._bounded = bounded
-        self._raw = b""
-        self._status = self._size = 0
-        self._reason = b""
-        self._headers: list[Header] = []
-        self._body: list[bytes] = []
-        self._headed = self._complete = self._keep = self._framed = self._spoiled = False
-        self._refused: tuple[str, Phase] | None = None
-        self._ambiguous = False
         if (
             not_after is not None and monotonic() > not_after
         ):  # not the loop's clock: uvloop's stands still in a turn
@@ -146,9 +121,10 @@ class Connection(asyncio.Protocol):
         transport.write(data)
         if transport.is_closing() and not self.tls:
             return Fault(Phase.UNSENT, "the connection was found closed by the first write")
-        self._answer = answer = self._loop.create_future()
+        self._answer = answer
+        self._ending = ending
         self._arm()
-        return answer
+        return ending
 
     def pump(self, body: AsyncIterator[bytes], length: int | None) -> None:
         """Send `body` after the head that `start()` wrote: `length` bytes, or chunked if that is None."""
@@ -156,18 +132,23 @@ class Connection(asyncio.Protocol):
 
     def fail(self, detail: str) -> None:
         """End whatever is going on with a fault, and close."""
-        if self._answer is not None or self._inflow is not None:
-            self._fail(detail)
-        self._quit()
+        self._fail(detail)
 
     def abort(self) -> None:
-        """Close at once; whatever was going on is over."""
-        self._answer = self._inflow = None
+        """Close at once; nobody waits for what was going on."""
+        self._answer = self._ending = self._inflow = None
         self._quit()
 
-    def resumed(self) -> None:
-        """The reader has caught up: the upstream's time runs anew."""
-        self._arm()
+    # For the reader of a streamed answer
+
+    def hold(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        self._arm()  # the upstream's time runs anew
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     # What asyncio tells
 
@@ -178,36 +159,30 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1 if self.tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None and self._inflow is None:
+        answer = self._answer
+        if answer is None:
             self._quit()  # nobody asked
             return
-        if not self._headed:
-            self._raw = self._raw + data if self._raw else data
-        self._feed(data)
-        if self._refused is not None:
-            self._fail(*self._refused)
-        elif self._complete:
-            self._finish()
-        elif self._headed:
+        answer.feed(data)
+        if answer.headed and not self._bounded:
+            self._passed_on(answer)
+        if answer.refused is not None:
+            self._fail(*answer.refused)
+        elif self._bounded and answer.size > self._whole:
+            self._fail(f"the answer's body is larger than {self._whole} bytes")
+        elif answer.complete:
+            self._finish(answer)
+        elif answer.headed:
             self._deadline = self._loop.time() + self._timeout
-            if self._inflow is not None:
-                self._inflow.filled()
-        elif len(self._raw) > HEAD_LIMIT:
-            self._fail(_TOO_LONG, Phase.HEAD)
 
     def eof_received(self) -> None:
-        if self._headed and not self._framed and not self._complete:
-            self._complete = True
-            self._finish()
-        elif self._answer is not None or self._inflow is not None:
-            self._fail("the upstream closed the connection")
+        if self._answer is not None and self._answer.end():
+            self._finish(self._answer)
         else:
-            self._quit()
+            self._fail("the upstream closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None or self._inflow is not None:
-            self._fail(f"the connection was lost: {exc}" if exc else "the upstream closed the connection")
-        self._quit()
+        self._fail(f"the connection was lost: {exc}" if exc else "the upstream closed the connection")
         self._transport = None
         if self.owned:
             self.owned = False
@@ -221,139 +196,58 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
 
-    # What the parser tells
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            raise _Excess
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._headed:  # else a trailer: dropped
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200:
-            if status == 101:
-                self._refused = "the upstream switched protocols (101), unasked", Phase.HEAD
-            self._headers.clear()
-            self._reason = b""
-            return
-        self._status = status
-        self._headed = True
-        self._keep = self._parser.should_keep_alive()  # true only here, not after the message's end
-        self._framed, coding = framing(self._headers)
-        if coding is not None:
-            detail = f"the answer's transfer coding is {coding.decode('latin-1')!r}: only chunked is understood"
-            self._refused = detail, Phase.HEAD
-        elif len(self._raw) > HEAD_LIMIT and _size(self._headers) > HEAD_LIMIT:
-            self._refused = _TOO_LONG, Phase.HEAD
-        elif self._head_only:
-            self._complete = True
-        elif not self._bounded and status not in (204, 304) and (self._whole == 0 or _events(self._headers)):
-            self._stream()
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            self._spoiled = True
-        elif self._inflow is not None:
-            self._inflow.put(data)
-        elif self._refused is None:
-            self._body.append(data)
-            self._size += len(data)
-            if self._size > self._whole:
-                if self._bounded:
-                    self._refused = f"the answer's body is larger than {self._whole} bytes", Phase.BODY
-                else:
-                    self._stream()
-
-    def on_message_complete(self) -> None:
-        if self._headed:
-            self._complete = True
-
-    def _feed(self, data: bytes) -> None:
-        if self._ambiguous:
-            self._feed_mended()
-            return
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            pass  # on_headers_complete() has refused it
-        except HttpParserError as error:
-            if self._complete:
-                self._spoiled = True  # bytes after the answer's end
-            elif self._headed:
-                self._refused = f"the answer's body is malformed: {error}", Phase.BODY
-            elif "Content-Length" in str(error):
-                self._ambiguous = True
-                self._feed_mended()
-            else:
-                self._refused = f"the answer's head is malformed: {error}", Phase.HEAD
-
-    def _feed_mended(self) -> None:
-        """Read the answer anew with its repeated Content-Length said once, if that is all that ails it."""
-        mended = mend(self._raw)
-        if mended is None:
-            self._refused = (
-                "the answer does not say clearly where it ends: lengths or codings disagree",
-                Phase.HEAD,
-            )
-        elif mended:
-            self._ambiguous = False
-            self._headers.clear()
-            self._reason = b""
-            self._parser = HttpResponseParser(self)
-            try:
-                self._parser.feed_data(mended)
-            except HttpParserError as error:
-                self._spoiled = self._complete
-                if not self._complete:
-                    self._refused = f"the answer is malformed: {error}", Phase.HEAD
-
     # Ends
 
-    def _finish(self) -> None:
+    def _passed_on(self, answer: Answer) -> None:
+        """Make a stream of an answer that is not to be kept whole, and pass on the parts that came."""
+        if self._inflow is None:
+            if not (answer.size > self._whole or answer.events or (self._whole == 0 and not answer.complete)):
+                return
+            self._inflow = inflow = Inflow(self)
+            self._settle(Streamed(answer.status, answer.headers, answer.reason, inflow, inflow.aclose))
+        self._inflow.put(answer.parts)
+        answer.parts.clear()
+
+    def _settle(self, result: Response | Streamed | Fault) -> None:
+        ending, self._ending = self._ending, None
+        if ending is not None and not ending.done():
+            ending.set_result(result)
+
+    def _finish(self, answer: Answer) -> None:
         """The answer is complete: hand it over, and the connection back if it is clean."""
-        pumping = self._pump is not None and not self._pump.done()
-        clean = self._keep and not (self._spoiled or self._paused or pumping) and self.open
-        answer, inflow = self._answer, self._inflow
+        inflow = self._inflow
+        ending, self._ending = self._ending, None
         self._answer = self._inflow = None
-        if clean:
+        if inflow is not None and inflow.full and self._transport is not None:
+            self._transport.resume_reading()
+        if answer.keep and not self._paused and not self._pumping and self.open:
             self._pump = None
-            if self._head_only:
-                self._parser = HttpResponseParser(self)  # this one still waits for the body
             self._pool.released(self)
         else:
             self._quit()
         if inflow is not None:
             inflow.end(None)
-        elif answer is not None and not answer.done():
-            answer.set_result(
-                Response(self._status, forwardable(tuple(self._headers)), b"".join(self._body), self._reason)
-            )
+        elif ending is not None and not ending.done():
+            ending.set_result(answer.whole())
 
     def _fail(self, detail: str, phase: Phase | None = None, timed_out: bool = False) -> None:
         """The answer will not come (whole): say how far things got, and close."""
-        if phase is None:
-            if self._headed:
-                phase = Phase.BODY
-            elif self._raw:
-                phase = Phase.HEAD
-            elif self._paused or (self._pump is not None and not self._pump.done()):
-                phase = Phase.WRITE
-            else:
-                phase = Phase.WAIT
-        fault = Fault(phase, detail, self._status if phase is Phase.BODY else None, timed_out)
         answer, inflow = self._answer, self._inflow
-        self._answer = self._inflow = None
+        if answer is not None:
+            phase = phase or self._phase(answer)
+            fault = Fault(phase, detail, answer.status if phase is Phase.BODY else None, timed_out)
+            self._answer = self._inflow = None
+            if inflow is not None:
+                inflow.end(fault)
+            self._settle(fault)
         self._quit()
-        if inflow is not None:
-            inflow.end(fault)
-        elif answer is not None and not answer.done():
-            answer.set_result(fault)
+
+    def _phase(self, answer: Answer) -> Phase:
+        if answer.headed:
+            return Phase.BODY
+        if answer.begun:
+            return Phase.HEAD
+        return Phase.WRITE if self._paused or self._pumping else Phase.WAIT
 
     def _quit(self) -> None:
         if self._timer is not None:
@@ -365,17 +259,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _stream(self) -> None:
-        """The body is not to be kept whole: hand over the head, and the parts as they come."""
-        answer = self._answer
-        if answer is None or self._transport is None:
-            return
-        self._inflow = inflow = Inflow(self, self._transport, self._body)
-        self._answer = None
-        if not answer.done():
-            headers = forwardable(tuple(self._headers))
-            answer.set_result(Streamed(self._status, headers, self._reason, inflow, inflow.aclose))
-
     # Time, and bodies that are sent in parts
 
     def _arm(self) -> None:
@@ -386,15 +269,16 @@ class Connection(asyncio.Protocol):
             self._timer_at = deadline
             self._timer = self._loop.call_at(deadline, self._tick)
 
+    @property
+    def _pumping(self) -> bool:
+        return self._pump is not None and not self._pump.done()
+
     def _tick(self) -> None:
         self._timer = None
-        if self._answer is None and self._inflow is None:
+        if self._answer is None:
             return
-        waits_for_us = (self._inflow is not None and self._inflow.full) or (
-            self._pump is not None and not self._pump.done() and not self._paused
-        )
-        if waits_for_us:
-            self._arm()
+        if (self._inflow is not None and self._inflow.full) or (self._pumping and not self._paused):
+            self._arm()  # it is the upstream that waits, for our caller
         elif self._loop.time() + 0.001 < self._deadline:  # a loop's timers may be a millisecond early
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._tick)
@@ -423,87 +307,3 @@ class Connection(asyncio.Protocol):
         elif length is None and self._transport is not None:
             self._transport.write(b"0\r\n\r\n")
         self._arm()
-
-
-class Inflow:
-    """The parts of one answer's body on their way to a reader who may be slower than the upstream."""
-
-    __slots__ = ("_connection", "_ended", "_fault", "_parts", "_size", "_transport", "_waiter", "full")
-
-    def __init__(self, connection: Connection, transport: asyncio.Transport, parts: list[bytes]) -> None:
-        self.full = False  # the upstream has been made to wait
-        self._connection = connection
-        self._transport = transport
-        self._parts = deque(parts)
-        self._size = sum(map(len, parts))
-        self._fault: Fault | None = None
-        self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    # For the connection
-
-    def put(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._size += len(part)
-
-    def filled(self) -> None:
-        if self._size > HIGH and not self.full:
-            self.full = True
-            self._transport.pause_reading()
-        self._wake()
-
-    def end(self, fault: Fault | None) -> None:
-        self._ended = True
-        self._fault = fault
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # For the reader
-
-    def __aiter__(self) -> AsyncIterator[bytes | Fault]:
-        return self
-
-    async def __anext__(self) -> bytes | Fault:
-        while not self._parts:
-            if self._fault is not None:
-                fault, self._fault = self._fault, None
-                return fault
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        part = self._parts.popleft()
-        self._size -= len(part)
-        if self.full and self._size < LOW:
-            self.full = False
-            if not self._ended:
-                self._connection.resumed()
-                self._transport.resume_reading()
-        return part
-
-    async def aclose(self) -> None:
-        self._parts.clear()
-        if not self._ended:
-            self._ended = True
-            self._connection.abort()
-
-
-class _Excess(Exception):
-    """A second answer began behind the first: stop the parser."""
-
-
-_TOO_LONG = f"the answer's head is larger than {HEAD_LIMIT} bytes"
-
-
-def _size(headers: list[Header]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers)
-
-
-def _events(headers: list[Header]) -> bool:
-    return any(
-        len(name) == 12 and name.lower() == b"content-type" and value[:17].lower() == EVENT_STREAM
-        for name, value in headers
-    )

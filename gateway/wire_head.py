@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from discovery.exchange import Fault, Header, Headers, Phase, Request
+from discovery.exchange import Fault, Headers, Phase, Request
 
 HOP_BY_HOP = frozenset(
     {
@@ -110,21 +110,6 @@ def mend(raw: bytes) -> bytes | None:
         return None
     once = _LENGTH.sub(b"", head) + b"Content-Length: " + said[0] + b"\r\n"
     return raw[:start] + once + raw[end:]
-
-
-def framing(headers: list[Header]) -> tuple[bool, bytes | None]:
-    """Return whether an answer's headers say where its body ends, and a transfer coding we cannot undo."""
-    framed = False
-    for name, value in headers:
-        if len(name) == 14:
-            framed = framed or name.lower() == b"content-length"
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
-            coding = value.strip().lower()
-            if coding == b"chunked":
-                framed = True
-            elif coding != b"identity":
-                return framed, coding
-    return framed, None
 
 
 def _ending(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
