@@ -113,10 +113,7 @@ class Engine:
                 "or name a store with --store URL"
             )
         try:
-            self.home.claim()
-            with self.home.turn():
-                found = self._attach()
-                self._adopt(found or self._start(), started=found is None)
+            self._ensure()
         except EngineError as error:
             self._status = replace(self._status, alive=False, why=str(error))
             raise
@@ -168,6 +165,17 @@ class Engine:
 
     # Attaching
 
+    def _ensure(self) -> None:
+        try:
+            self.home.claim()
+            with self.home.turn():
+                found = self._attach()
+                self._adopt(found or self._start(), started=found is None)
+        except RedisError as error:
+            raise EngineError(f"the engine hung up on us ({error}): try again, or see {self.home.log}") from error
+        except OSError as error:
+            raise EngineError(f"{self.home.path} cannot be used ({error}): free its disk, or chown it") from error
+
     def _attach(self) -> Path | None:
         """Return the socket of our running engine; None: nobody runs, and the start is ours."""
         began = time.monotonic()
@@ -217,10 +225,11 @@ class Engine:
     def _end_unreachable(self) -> None:
         """End our engine whose socket is gone (a cleaned /tmp, a closed session): nobody new can reach it."""
         pid = self.home.pid()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            if os.path.samefile(f"/proc/{pid}/cwd", self.home.path):  # else the number may be anybody's by now
+                os.kill(pid, signal.SIGTERM)
         if not until(lambda: not self.home.lives(), UNANSWERED):
-            raise EngineError(f"the engine lost its socket and does not end: end it with kill -9 {pid}")
+            raise EngineError(f"the engine (process {pid}) lost its socket and lives on: end it with kill {pid}")
 
     def _adopt(self, path: Path, started: bool) -> None:
         """Show ourselves to it (see `stop`), raise its durability to what we promise, note its state."""

@@ -43,7 +43,7 @@ def find_binary() -> Binary:
         try:
             told = subprocess.run([path, "--version"], check=False, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.SubprocessError) as error:
-            rejected.append(f"{path} does not run: {error}")
+            rejected.append(f"{path} does not run ({error})")
             continue
         found = re.search(r"(Valkey|Redis) server v=(\d+)\.(\d+)\.(\d+)", told.stdout)
         if found is None:

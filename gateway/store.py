@@ -1,6 +1,5 @@
-"""The store calls are kept in: which one, how it is opened, and what it promises.
+"""The store calls are kept in, named or embedded: how it is opened, and what it promises.
 
-A named one (`--store`, `GIMBAL_STORE`, the configuration) beats the embedded engine, which `engine.py` starts.
 `examine()` refuses a store that would lose or refuse what we keep, and states the rest as a value:
 `Durability`, for `doctor` and the banner of `serve`. Nothing here shows a password.
 """
@@ -8,13 +7,10 @@ A named one (`--store`, `GIMBAL_STORE`, the configuration) beats the embedded en
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -79,62 +75,15 @@ class Durability:
         return PROMISES[self.fsync]
 
 
-def data_directory(given: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the data directory: `given`, else `GIMBAL_DATA`, else the platform's place for a user's data."""
-    if given is not None:
-        return given
-    if named := environ.get("GIMBAL_DATA"):
-        return Path(named)
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "gimbal"
-    base = Path(environ.get("XDG_DATA_HOME", ""))
-    return (base if base.is_absolute() else home / ".local" / "share") / "gimbal"
-
-
-def named_store(given: str | None, environ: Mapping[str, str], configured: str | None = None) -> str | None:
-    """Return the URL of the store somebody named, checked: flag, `GIMBAL_STORE`, file. None: nobody did."""
-    for source, url in (
-        ("--store", given),
-        ("GIMBAL_STORE", environ.get("GIMBAL_STORE")),
-        ("store.url", configured),
-    ):
-        if url:
-            check_url(url, source)
-            return url
-    return None
-
-
-def check_url(url: str, source: str) -> None:
-    """Raise `ConfigError` unless `url` (from `source`) names a store in a form we open."""
-    try:
-        parts = urlsplit(url)
-        whole = parts.path if parts.scheme == "unix" else parts.hostname and (parts.port or 6379)
-    except ValueError as error:
-        raise ConfigError(f"{source} is no URL: {error}") from error
-    if parts.scheme not in SCHEMES:
-        raise ConfigError(
-            f"{source} must begin with redis://, rediss:// or unix://, not {parts.scheme or 'no scheme'}"
-        )
-    if not whole:
-        raise ConfigError(f"{source} names no {'path' if parts.scheme == 'unix' else 'host'}: {shown(url)}")
-
-
-def shown(url: str) -> str:
-    """Return `url` as it may be shown: without its password."""
-    parts = urlsplit(url)
-    if parts.password is None and "password" not in parts.query:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"{parts.username or ''}:***@{place}", parts.path, "", ""))
-
-
 def open_store(url: str) -> Redis:
     """Return a client of the store at `url`; nothing is sent yet.
 
     It never tries a command twice: only the ledger knows which of its commands may be repeated. It is not for
     blocking reads, which would run into its timeout.
     """
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES or not rest:
+        raise ConfigError("the store's URL must be redis://HOST:PORT/DB, rediss://... or unix:///PATH")
     try:
         return Redis.from_url(
             url,
@@ -147,8 +96,8 @@ def open_store(url: str) -> Redis:
             max_connections=CONNECTIONS,
             client_name="gimbal",
         )
-    except ValueError as error:
-        raise ConfigError(f"the store's URL {shown(url)} is wrong: {error}") from error
+    except ValueError as error:  # its text names the option or the port, never a password
+        raise ConfigError(f"the store's URL is wrong: {error}") from error
 
 
 async def examine(store: Redis, *, embedded: bool = False, patience: float = LOADING_PATIENCE) -> Durability:
