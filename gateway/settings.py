@@ -339,13 +339,13 @@ def annotation_at(at: Where) -> Any:
     """Return the type the form has at `at`, or None where it has nothing."""
     annotation: Any = File
     for part in at:
-        annotation = _bare(annotation)
+        annotation = bare(annotation)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             known = annotation.model_fields.get(str(part))
             annotation = known.annotation if known else None
         else:
             annotation = get_args(annotation)[-1] if get_origin(annotation) in (dict, list) else None
-    return _bare(annotation)
+    return bare(annotation)
 
 
 def is_table(at: Where) -> bool:
@@ -355,26 +355,27 @@ def is_table(at: Where) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _bare(annotation: Any) -> Any:
+def bare(annotation: Any) -> Any:
     """Return an annotation without `Annotated` and `| None`."""
     if hasattr(annotation, "__metadata__"):
-        return _bare(annotation.__origin__)
+        return bare(annotation.__origin__)
     rest = [part for part in get_args(annotation) if part is not type(None)]
     if get_origin(annotation) not in (dict, list) and len(rest) == 1:
-        return _bare(rest[0])
+        return bare(rest[0])
     return annotation
 
 
-def _problems(error: ValidationError, sources: Sources) -> Iterator[str]:
-    said = set()
+def _problems(error: ValidationError, sources: Sources) -> list[str]:
+    """Return a line for each problem, in the order of the file's lines."""
+    found: dict[tuple[Where, str], tuple[Origin, str]] = {}
     for detail in error.errors(include_url=False):
         at = tuple(part for part in detail["loc"] if part != "[key]")
         while at and annotation_at(at) is None and detail["type"] != "extra_forbidden":
             at = at[:-1]  # the branch of a union
         what = _what(detail["type"], at, detail["msg"], detail.get("input"))
-        if (at, detail["type"]) not in said:
-            said.add((at, detail["type"]))
-            yield _line(sources.origin(at), at, what)
+        origin = sources.origin(at)
+        found.setdefault((at, detail["type"]), (origin, _line(origin, at, what)))
+    return [line for _, line in sorted(found.values(), key=lambda said: (said[0].name, said[0].line))]
 
 
 def _what(kind: str, at: Where, message: str, value: object) -> str:
