@@ -135,14 +135,17 @@ class Application:
             return
         passed = await self.gate.perform(who, body, rest)
         answer = passed.reply.answer
-        head = (*_answer_headers(answer), *self._said(passed))
+        head = (
+            *answer_headers(answer),
+            *outcome_headers(passed, self._capability(passed.call) if passed.reply.location else ""),
+        )
         if passed.stream is not None:
             await _stream(send, answer.status, head, passed.stream)
         else:
             await _respond(
                 send, answer.status, head, answer.body if isinstance(answer, Response) else document(answer)
             )
-        self.gate.delivered(passed)
+        await self.gate.delivered(passed)
         self.journal.called(
             who.arrival.upstream, scope["method"], passed.call, passed.reply, perf_counter() - started
         )
@@ -184,25 +187,22 @@ class Application:
         answer = await self.console.answer(ConsoleRequest(scope["method"], path, query, headers, body))
         await _respond(send, answer.status, answer.headers, b"" if scope["method"] == "HEAD" else answer.body)
 
-    def _said(self, passed: Passed) -> Headers:
-        """Return the headers in which the gateway says what became of the call."""
-        reply = passed.reply
-        said = [
-            (b"gimbal-call", passed.call.encode()),
-            (b"gimbal-outcome", outcome_item(reply).encode()),
-        ]
-        if reply.replayed:
-            said.append((b"idempotent-replayed", b"true"))
-        if reply.retry_after is not None:
-            said.append((b"retry-after", b"%d" % max(1, math.ceil(reply.retry_after))))
-        if reply.location:
-            token = self._capability(passed.call)
-            said.append((b"location", f"/-/calls/{passed.call}{f'?token={token}' if token else ''}".encode()))
-        return tuple(said)
-
 
 CONSOLE_LIMIT = 16 * 1024 * 1024
 """Bytes of a body sent to the gateway itself: a response given with `resolve`."""
+
+
+def outcome_headers(passed: Passed, token: str) -> Headers:
+    """Return the headers in which the gateway says what became of the call; `token` opens its page."""
+    reply = passed.reply
+    said = [(b"gimbal-call", passed.call.encode()), (b"gimbal-outcome", outcome_item(reply).encode())]
+    if reply.replayed:
+        said.append((b"idempotent-replayed", b"true"))
+    if reply.retry_after is not None:
+        said.append((b"retry-after", b"%d" % max(1, math.ceil(reply.retry_after))))
+    if reply.location and token:
+        said.append((b"location", f"/-/calls/{passed.call}?token={token}".encode()))
+    return tuple(said)
 
 
 def outcome_item(reply: Reply) -> str:
@@ -231,7 +231,7 @@ def too_large(who: Identified) -> Problem:
     )
 
 
-def _answer_headers(answer: Response | Problem) -> Headers:
+def answer_headers(answer: Response | Problem) -> Headers:
     if isinstance(answer, Problem):
         return _problem_headers(answer)
     headers = forwardable(answer.headers)

@@ -6,6 +6,7 @@ into its kind of answer; everything between is here and below.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -137,10 +138,15 @@ class Gate:
             "Calls go only to named upstreams. Configure one whose base_url this address lies under.",
         )
 
-    def delivered(self, passed: Passed) -> None:
-        """The reply is with its caller: an unnamed step's next occurrence may begin."""
-        if passed.counted is not None and not isinstance(passed.reply.answer, Problem):
-            self.runner.background(self._delivered(passed.counted))
+    async def delivered(self, passed: Passed) -> None:
+        """The reply is with its caller: an unnamed step's next occurrence may begin.
+
+        The store is told in the same turn of the loop, so that it hears of it before the caller's next call.
+        """
+        if passed.counted is None or isinstance(passed.reply.answer, Problem):
+            return
+        with contextlib.suppress(LedgerUnavailable):  # the next one is told this reply: nothing is sent twice
+            await self.runner.ledger.delivered(*passed.counted)
 
     def _rules_for(self, upstream: UpstreamRules, method: str, path: str) -> Rules:
         if upstream.operations:
@@ -150,12 +156,6 @@ class Gate:
         if rules is None:
             rules = self._plain[key] = rules_for(upstream, method, path)
         return rules
-
-    async def _delivered(self, counted: tuple[str, str, str, str, int]) -> None:
-        try:
-            await self.runner.ledger.delivered(*counted)
-        except LedgerUnavailable:
-            return  # the occurrence does not advance: the next one is told this reply, and nothing is sent twice
 
     async def _call(
         self, who: Identified, body: bytes
