@@ -126,7 +126,7 @@ class Engine:
         """
         if self._presence is None:
             return False
-        with self.home.turn(), self._presence as presence, contextlib.suppress(RedisError):
+        with contextlib.suppress(RedisError, OSError), self.home.turn(), self._presence as presence:
             self._presence = None
             # Connections that were just closed may still be listed for a moment.
             if self._status.started and until(lambda: len(presence.client_list()) == 1, 0.5):

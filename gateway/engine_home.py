@@ -113,7 +113,7 @@ class Home:
         """Return what the engine said since its last start."""
         try:
             return self.log.read_text(errors="replace").rpartition(MARK)[2]
-        except FileNotFoundError:
+        except OSError:
             return ""
 
     def last_words(self) -> str:
@@ -162,8 +162,9 @@ class Home:
     def socket(self) -> Path:
         """Return where we would put the socket: a short path, whatever the length of our directory's."""
         name = blake2b(os.fsencode(os.path.realpath(self.path)), digest_size=12).hexdigest() + ".sock"
-        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        folders = [Path(runtime, "gimbal")] if os.path.isdir(runtime) else []
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"))
+        ours = runtime.is_dir() and runtime.stat().st_uid == os.getuid()  # under sudo it is still the user's
+        folders = [runtime / "gimbal"] if ours else []
         folders += [Path(root, f"gimbal-{os.getuid()}") for root in (tempfile.gettempdir(), "/tmp")]  # noqa: S108
         folder = next((f for f in folders if len(os.fsencode(f / name)) <= SOCKET_LIMIT), folders[-1])
         own_directory(folder, "socket directory", "set XDG_RUNTIME_DIR to a directory of yours")

@@ -30,12 +30,12 @@ from gateway.problems import EngineError
 ROOT = Path(__file__).parents[2]
 
 START = """
-import sys, time
+import sys
 from pathlib import Path
 from gateway.engine import Engine
 engine = Engine(Path(sys.argv[1]))
 print(engine.ensure(), engine.status().pid, engine.status().started, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
@@ -44,7 +44,8 @@ def client(url: str) -> Redis:
 
 
 def starter(data: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", START, str(data)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", START, str(data)], stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
 
 
 def kill(engine: Engine) -> None:
