@@ -23,41 +23,23 @@ _TOO_LONG = f"the answer's head is larger than {HEAD_LIMIT} bytes", Phase.HEAD
 class Answer:
     """The answer to one request; `head_only` for HEAD. Read the public attributes after each `feed()`."""
 
-    __slots__ = (
-        "_ambiguous",
-        "_framed",
-        "_head_only",
-        "_headers",
-        "_named",
-        "_parser",
-        "_raw",
-        "complete",
-        "events",
-        "headed",
-        "keep",
-        "parts",
-        "reason",
-        "refused",
-        "size",
-        "status",
-    )
+    status = 0
+    reason = b""
+    size = 0  # of the body so far
+    headed = False  # the head of the final answer is complete
+    complete = False
+    events = False  # the body is an event stream
+    keep = False  # the connection may be used again
+    refused: tuple[str, Phase] | None = None
+    _named = False  # Connection names further headers
+    _framed = False  # the headers say where the body ends
+    _ambiguous = False
+    _raw = b""
 
     def __init__(self, head_only: bool) -> None:
-        self.status = 0
-        self.reason = b""
         self.parts: list[bytes] = []  # of the body, as far as nobody took them
-        self.size = 0  # of the body so far
-        self.headed = False  # the head of the final answer is complete
-        self.complete = False
-        self.events = False  # the body is an event stream
-        self.keep = False  # the connection may be used again
-        self.refused: tuple[str, Phase] | None = None
-        self._head_only = head_only
         self._headers: list[Header] = []
-        self._named = False  # Connection names further headers
-        self._framed = False  # the headers say where the body ends
-        self._ambiguous = False
-        self._raw = b""
+        self._head_only = head_only
         self._parser = HttpResponseParser(self)
 
     @property

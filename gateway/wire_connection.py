@@ -40,28 +40,6 @@ class Pool(Protocol):
 class Connection(asyncio.Protocol):
     """See the module. The owner calls `start()`, one exchange at a time."""
 
-    __slots__ = (
-        "_answer",
-        "_bounded",
-        "_deadline",
-        "_ending",
-        "_inflow",
-        "_loop",
-        "_paused",
-        "_pool",
-        "_pump",
-        "_timeout",
-        "_timer",
-        "_timer_at",
-        "_transport",
-        "_whole",
-        "_writable",
-        "idle_since",
-        "owned",
-        "served",
-        "tls",
-    )
-
     def __init__(self, pool: Pool, tls: bool) -> None:
         self.tls = tls
         self.owned = False  # the pool counts it

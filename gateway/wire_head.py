@@ -7,6 +7,7 @@ the target goes out byte for byte behind the base URL's path.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from discovery.exchange import Fault, Headers, Phase, Request
 
@@ -27,9 +28,10 @@ HOP_BY_HOP = frozenset(
 """RFC 9110 7.6.1, with `Trailer` (trailers are dropped with the chunked coding that carries them) and the
 proxy's own authentication (11.7): its secrets are the gateway's, not the upstream's."""
 
-_OURS = HOP_BY_HOP | {b"host", b"expect"}
+_NOTED = HOP_BY_HOP | {b"host", b"expect", b"content-length"}
 """Of a request: what the wire writes itself. `Expect`, because the whole body is at hand (RFC 9110 10.1.1)."""
 
+_COMMON = {method: method.encode() for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _EXPECT_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Methods that say `Content-Length: 0` for an empty body (RFC 9110 8.6)."""
 
@@ -51,41 +53,29 @@ def compose(request: Request, host: bytes, prefix: bytes, length: int | None) ->
     A request that would not survive as one message (line breaks in a header, a blank in the target)
     is refused, as a fault in phase `unsent`.
     """
-    lines = [
-        request.method.encode("latin-1", "replace"),
-        b" ",
-        prefix,
-        request.target,
-        b" HTTP/1.1\r\nHost: ",
-        host,
-    ]
-    count = 2
-    ending = _ending(request.headers, _OURS)
+    method = _COMMON.get(request.method) or _token(request.method)
+    out = [method, b" ", prefix, request.target, b" HTTP/1.1\r\nHost: ", host, b"\r\n", b""]
     sized = False
     for name, value in request.headers:
         lower = name.lower()
-        if lower in ending:
-            continue
-        if lower == b"content-length":
-            if sized or length is None:
-                continue
+        if lower not in _NOTED:
+            out += (name, b": ", value, b"\r\n")
+        elif lower == b"content-length" and length is not None and not sized:
             sized = True
-            lines += (b"\r\n", name, b": %d" % length)
-        else:
-            lines += (b"\r\n", name, b": ", value)
-        count += 1
+            out += (name, b": ", b"%d" % length, b"\r\n")
+        elif lower == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+            return compose(replace(request, headers=forwardable(request.headers)), host, prefix, length)
     if length is None:
-        lines.append(b"\r\nTransfer-Encoding: chunked")
-        count += 1
+        out += (b"Transfer-Encoding", b": ", b"chunked", b"\r\n")
     elif not sized and (length or request.method in _EXPECT_BODY):
-        lines.append(b"\r\nContent-Length: %d" % length)
-        count += 1
-    lines.append(b"\r\n\r\n")
-    head = b"".join(lines)
+        out += (b"Content-Length", b": ", b"%d" % length, b"\r\n")
+    lines = len(out) // 4 + 1  # four pieces a line, the first two lines in eight, and the empty line
+    out.append(b"\r\n")
+    head = b"".join(out)
     if (
-        _METHOD.fullmatch(request.method) is None
+        not method
         or _TARGET.fullmatch(request.target) is None
-        or not head.count(b"\n") == head.count(b"\r") == count + 1
+        or not head.count(b"\n") == head.count(b"\r") == lines
         or b"\0" in head
     ):
         return Fault(Phase.UNSENT, "the method, target or a header cannot be written in HTTP/1.1")
@@ -117,3 +107,7 @@ def _ending(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
     if not named:
         return always
     return always.union(token.strip().lower() for value in named for token in value.split(b","))
+
+
+def _token(method: str) -> bytes:
+    return method.encode() if _METHOD.fullmatch(method) else b""
