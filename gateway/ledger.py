@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from heapq import nlargest
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -56,16 +56,22 @@ LOOKED_AT = 5000
 """Recent calls looked through for a state no index holds."""
 
 
+class Now(Protocol):
+    """What tells the time in place of the store."""
+
+    def now(self) -> float: ...
+
+
 class RedisLedger:
     """The `Ledger` port over one `Link`. Belongs to one event loop; `aclose` it there.
 
-    `_now` is for tests alone: the time scripts shall take for the store's; None: the store's own clock.
+    `clock` is for tests alone: its time takes the place of the store's.
     """
 
-    def __init__(self, link: Link, vault: Vault) -> None:
+    def __init__(self, link: Link, vault: Vault, clock: Now | None = None) -> None:
         self._link = link
         self._vault = vault
-        self._now: float | None = None
+        self._clock = clock
 
     async def aclose(self) -> None:
         await self._link.aclose()
@@ -197,7 +203,7 @@ class RedisLedger:
     # How
 
     async def _run(self, lua: Script, call: str, *arguments: str | bytes | int | float) -> Any:
-        now = "" if self._now is None else repr(self._now)
+        now = repr(self._clock.now()) if self._clock else ""
         return await self._link.run(lua, _key(call), now, *arguments)
 
     async def _everywhere(self, ask: Any) -> list[Any]:

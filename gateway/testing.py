@@ -1,0 +1,247 @@
+"""The world without network, store or clock: for the tests of this project, and for yours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from discovery.exchange import Response
+from gateway.ports import About, Claimed, Entry, Workflow
+from policies import claims
+from policies.claims import (
+    TERMINAL,
+    Ask,
+    Change,
+    ChangeResult,
+    Count,
+    Doubtful,
+    Granted,
+    Kept,
+    Mismatch,
+    Record,
+    Recorded,
+    State,
+)
+from policies.outcome import Outcome
+
+
+class Now(Protocol):
+    """What tells the time; a `Clock` does."""
+
+    def now(self) -> float: ...
+
+
+@dataclass
+class _Kept:
+    """What is stored of one call."""
+
+    about: About
+    record: Record
+    created: float
+    updated: float
+    reply: Response | None = None
+    lines: list[bytes] = field(default_factory=list)
+    items: bytes = b""
+    noted: bool = False
+
+
+class MemoryLedger:
+    """The `Ledger` port in memory: `policies.claims` and nothing else. Nothing expires; `clock` is the store's."""
+
+    def __init__(self, clock: Now) -> None:
+        self._clock = clock
+        self._calls: dict[str, _Kept] = {}
+        self._counts: dict[tuple[str, str, str, str], Count] = {}
+        self._active: dict[tuple[str, str], float] = {}
+        self._ended: dict[tuple[str, str], float] = {}
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+    async def claim(self, call: str, about: About, ask: Ask) -> Claimed:
+        now = self._clock.now()
+        stored = self._calls.get(call)
+        record, result = claims.claim(stored.record if stored else None, ask, now)
+        if stored is None:
+            stored = self._calls[call] = _Kept(about, record, now, now)
+            self._touch(about)
+        elif isinstance(result, Granted) and not result.resumed:
+            stored.about, stored.reply, stored.items = about, None, b""
+        self._keep(stored, record)
+        match result:
+            case Granted(resumed=True) | Mismatch() | Doubtful():
+                return Claimed(result, stored.about.request, stored.reply, stored.items)
+            case Recorded():
+                if (about.step.type, about.step.id) not in self._ended:
+                    self._touch(stored.about)
+                return Claimed(result, reply=stored.reply)
+            case _:
+                return Claimed(result)
+
+    async def change(
+        self,
+        call: str,
+        fence: int,
+        wish: Change,
+        *,
+        reply: Response | None = None,
+        transcript: bytes = b"",
+        items: bytes = b"",
+    ) -> ChangeResult:
+        def rule(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
+            return claims.change(record, fence, wish, now)
+
+        return self._apply(call, rule, reply, transcript, items)
+
+    async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
+        now = self._clock.now()
+        renewed = []
+        for call, fence in held:
+            stored = self._calls.get(call)
+            record, result = claims.renew(stored.record if stored else None, fence, lease, now)
+            if stored and record:
+                self._keep(stored, record)
+            renewed.append(isinstance(result, Kept))
+        return renewed
+
+    async def occurrence(self, type: str, id: str, run: str, fingerprint: str, marker: str) -> int:
+        if not run:
+            return 1
+        key = (type, id, run, fingerprint)
+        self._counts[key], occurrence = claims.occur(self._counts.get(key), marker)
+        return occurrence
+
+    async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None:
+        key = (type, id, run, fingerprint)
+        if count := claims.deliver(self._counts.get(key), occurrence):
+            self._counts[key] = count
+
+    async def note(
+        self,
+        call: str,
+        about: About,
+        reply: Response,
+        transcript: bytes,
+        outcome: Outcome = Outcome.SUCCESS,
+    ) -> None:
+        now = self._clock.now()
+        lines = transcript.splitlines()
+        self._calls[call] = _Kept(about, claims.noted(outcome), now, now, reply, lines, noted=True)
+        self._touch(about)
+
+    async def resolve(self, call: str, applied: bool, reply: Response | None, transcript: bytes) -> ChangeResult:
+        def rule(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
+            return claims.resolve(record, applied, now)
+
+        return self._apply(call, rule, reply, transcript)
+
+    async def cancel(self, call: str, transcript: bytes) -> ChangeResult:
+        return self._apply(call, claims.cancel, None, transcript)
+
+    async def hasten(self, call: str, transcript: bytes) -> ChangeResult:
+        return self._apply(call, claims.hasten, None, transcript)
+
+    async def due(self, shard: int, limit: int = 100) -> list[str]:
+        now = self._clock.now()
+        looked_at = sorted(
+            (stored.record.due, call)
+            for call, stored in self._calls.items()
+            if int(call[:2], 16) == shard and stored.record.due <= now
+        )[:limit]
+        for _, call in looked_at:
+            stored = self._calls[call]
+            self._keep(stored, claims.lapse(stored.record, now))
+        return [call for _, call in looked_at if self._calls[call].record.due <= now]
+
+    async def reap(self, shard: int, idle: float, kept: float) -> int:
+        past = self._clock.now() - idle
+        quiet = [
+            name
+            for name, active in self._active.items()
+            if name not in self._ended and active <= past and claims.shard_of(*name) == shard
+        ]
+        return sum([await self.end(*name, kept) for name in quiet])
+
+    async def entry(self, call: str) -> Entry | None:
+        stored = self._calls.get(call)
+        return _entry(call, stored) if stored else None
+
+    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
+        for shard in range(claims.SHARDS):
+            await self.due(shard, limit)
+        found = [_entry(call, stored) for call, stored in self._calls.items()]
+        newest = sorted(found, key=lambda entry: (entry.created, entry.id), reverse=True)
+        return [entry for entry in newest if state in (None, entry.record.state)][:limit]
+
+    async def workflows(self, limit: int = 100) -> list[Workflow]:
+        names = sorted(self._active, key=lambda name: self._active[name], reverse=True)
+        return [self._workflow(*name) for name in names[:limit]]
+
+    async def workflow(self, type: str, id: str) -> tuple[Workflow, list[Entry]] | None:
+        if (type, id) not in self._active:
+            return None
+        entries = [_entry(call, stored) for call, stored in self._of(type, id)]
+        return self._workflow(type, id), sorted(entries, key=lambda entry: entry.created)
+
+    async def end(self, type: str, id: str, kept: float) -> bool:
+        if any(stored.record.state not in TERMINAL for _, stored in self._of(type, id)):
+            return False
+        if (type, id) in self._active:
+            self._ended.setdefault((type, id), self._clock.now())
+        return True
+
+    def _apply(
+        self,
+        call: str,
+        rule: Callable[[Record | None, float], tuple[Record | None, ChangeResult]],
+        reply: Response | None,
+        transcript: bytes,
+        items: bytes = b"",
+    ) -> ChangeResult:
+        stored = self._calls.get(call)
+        record, result = rule(stored.record if stored else None, self._clock.now())
+        if stored is None or record is None:
+            return result
+        self._keep(stored, record)
+        if isinstance(result, Kept):
+            stored.reply = reply or stored.reply
+            stored.items = items or stored.items
+            stored.lines += transcript.splitlines()
+        return result
+
+    def _keep(self, stored: _Kept, record: Record) -> None:
+        if record == stored.record:
+            return
+        if record.state is not stored.record.state:
+            self._touch(stored.about)
+        stored.record, stored.updated = record, self._clock.now()
+
+    def _touch(self, about: About) -> None:
+        if about.kept is None:
+            self._active[about.step.type, about.step.id] = self._clock.now()
+            self._ended.pop((about.step.type, about.step.id), None)
+
+    def _of(self, type: str, id: str) -> list[tuple[str, _Kept]]:
+        return [
+            (call, stored)
+            for call, stored in self._calls.items()
+            if stored.about.kept is None and (stored.about.step.type, stored.about.step.id) == (type, id)
+        ]
+
+    def _workflow(self, type: str, id: str) -> Workflow:
+        mine = [stored for _, stored in self._of(type, id)]
+        states: dict[State, int] = {}
+        for stored in mine:
+            if not stored.noted:
+                states[stored.record.state] = states.get(stored.record.state, 0) + 1
+        started = min(stored.created for stored in mine)
+        ended = self._ended.get((type, id), 0.0)
+        return Workflow(type, id, started, self._active[type, id], ended, states)
+
+
+def _entry(call: str, stored: _Kept) -> Entry:
+    lines = tuple(stored.lines)
+    return Entry(
+        call, stored.about, stored.record, stored.reply, lines, stored.created, stored.updated, stored.items
+    )
