@@ -1,0 +1,196 @@
+"""A call's and a workflow's story for the eye: what happened, when, how it is coloured, and where it stands.
+
+Pure: facts of `gateway.views` -> values that templates lay out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.spans import spell
+from gateway.views import Facts
+
+TONES = {
+    "succeeded": "good",
+    "success": "good",
+    "all": "good",
+    "waiting": "busy",
+    "accepted": "busy",
+    "claimed": "busy",
+    "sending": "busy",
+    "open": "busy",
+    "transient": "warn",
+    "rate-limited": "warn",
+    "partial": "warn",
+    "some": "warn",
+    "exhausted": "warn",
+    "in-doubt": "doubt",
+    "unknown": "doubt",
+    "rejected": "bad",
+    "validation": "bad",
+    "failed": "bad",
+    "refused": "bad",
+}
+"""Words for states, outcomes and effects -> the tone they are shown in; others are quiet."""
+
+STANDING = {
+    "new": "Free to be sent: it had no effect so far, and the next call of this step sends it.",
+    "claimed": "Somebody holds it. Nothing of this attempt was sent yet.",
+    "sending": "It is being sent right now.",
+    "waiting": "It waits for its time. Sending it again is safe.",
+    "accepted": "The upstream took it and finishes later.",
+    "partial": "Some of its items took effect; the rest is still to be sent.",
+    "succeeded": "It took effect. A repeat of the step is told the recorded reply, and nothing is sent.",
+    "rejected": "The upstream found the request invalid. Nothing took effect; a corrected one may be sent.",
+    "failed": "The upstream refused it. Nothing took effect.",
+    "in-doubt": "It may or may not have taken effect. It is not repeated blindly.",
+    "exhausted": "Retries, budget or deadline are used up. Nothing took effect.",
+    "cancelled": "It was given up. Nothing took effect.",
+}
+
+MINOR = ("sending", "claimed")
+"""Changes that only prepare what the next line tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a call's story. `number` counts sendings; `after` is seconds since the story began."""
+
+    at: float | None
+    after: float | None
+    tone: str
+    says: str
+    why: str = ""
+    number: int = 0
+    outcome: str = ""
+    effect: str = ""
+    took: float | None = None
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A stretch of time in percent of the whole, for a picture."""
+
+    x: float
+    width: float
+    tone: str
+    says: str
+
+
+def events(view: Facts) -> list[Event]:
+    """Return what happened to a call, oldest first."""
+    told: list[Event] = []
+    started: float | None = None
+    number = 0
+    steps: Any = view["transcript"]
+    for step in steps:
+        at = step.get("at")
+        at = float(at) if isinstance(at, int | float) else None
+        started = at if started is None else started
+        number += step.get("did") == "send"
+        after = None if at is None or started is None else max(0.0, at - started)
+        told.append(_event(step, at, after, number))
+    return told
+
+
+def lifeline(view: Facts) -> list[Bar]:
+    """Return the sendings and waits of a call as bars over its life."""
+    spans: list[tuple[float, float, str, str]] = []
+    steps: Any = view["transcript"]
+    for step in steps:
+        match step:
+            case {"did": "send", "at": int() | float() as at}:
+                took = step.get("took")
+                answer = step.get("status") or step.get("fault") or "no answer"
+                tone = TONES.get(str(step.get("outcome")), "quiet")
+                spans.append((at, took if isinstance(took, int | float) else 0.0, tone, f"sent: {answer}"))
+            case {"did": "wait", "at": int() | float() as at, "seconds": int() | float() as seconds}:
+                spans.append((at, seconds, "pause", f"waited {seconds:g} s"))
+    if not spans:
+        return []
+    start = min(at for at, *_ in spans)
+    whole = max(max(at + took for at, took, *_ in spans) - start, 0.001)
+    return [_bar((at - start) / whole, took / whole, tone, says) for at, took, tone, says in spans]
+
+
+def gantt(workflow: Facts) -> list[Bar]:
+    """Return a workflow's calls as bars over its life, one a call, in their order."""
+    calls: Any = workflow["calls"]
+    if not calls:
+        return []
+    start = min(call["created"] for call in calls)
+    whole = max(max(call["updated"] for call in calls) - start, 0.001)
+    return [
+        _bar(
+            (call["created"] - start) / whole,
+            (call["updated"] - call["created"]) / whole,
+            TONES.get(call["state"], "quiet"),
+            call["state"],
+        )
+        for call in calls
+    ]
+
+
+def _bar(x: float, width: float, tone: str, says: str) -> Bar:
+    """Every bar can be seen (a percent at least) and lies inside."""
+    width = min(100.0, max(1.0, 100 * width))
+    return Bar(round(min(100 * x, 100 - width), 2), round(width, 2), tone, says)
+
+
+def _event(step: Facts, at: float | None, after: float | None, number: int) -> Event:
+    why = str(step.get("why") or "")
+    match step:
+        case {"did": "claim"}:
+            again = "taken up again from an earlier run" if step.get("resumed") else "claimed"
+            generation = step.get("generation")
+            later = f", generation {generation}" if isinstance(generation, int) and generation > 1 else ""
+            return Event(at, after, "quiet", f"The step was {again}{later}.", why, minor=not step.get("resumed"))
+        case {"did": "send"}:
+            outcome, effect = str(step.get("outcome") or ""), str(step.get("effect") or "")
+            took = step.get("took")
+            return Event(
+                at,
+                after,
+                TONES.get(outcome, "quiet"),
+                _answer(step),
+                why,
+                number,
+                outcome,
+                effect,
+                float(took) if isinstance(took, int | float) else None,
+            )
+        case {"did": "wait", "seconds": int() | float() as seconds}:
+            return Event(at, after, "pause", f"Waited {spell(seconds)}.", why)
+        case {"did": "change", "state": str() as state}:
+            minor = state in MINOR
+            says = "About to send: the intent is on disk." if state == "sending" else f"It became {state}."
+            return Event(at, after, TONES.get(state, "quiet"), says, "" if minor else why, minor=minor)
+        case {"did": "resolve"}:
+            word = "having taken effect" if step.get("applied") else "not having taken effect"
+            evidence = str(step.get("evidence") or why)
+            return Event(at, after, "good", f"Settled as {word}{_by(step)}.", evidence)
+        case {"did": "retry"}:
+            return Event(at, after, "busy", f"Told to run now{_by(step)}.", why)
+        case {"did": "cancel"}:
+            return Event(at, after, "quiet", f"Given up{_by(step)}.", why)
+    return Event(at, after, "quiet", "; ".join(_rest(step)) or "Something happened.", why)
+
+
+def _answer(step: Facts) -> str:
+    if step.get("status") is not None:
+        return f"Answered with status {step['status']}."
+    detail = f": {step['detail']}" if step.get("detail") else ""
+    return f"No answer; it broke off in phase {step.get('fault') or 'unknown'}{detail}."
+
+
+def _by(step: Facts) -> str:
+    return f" by {step['by']}" if step.get("by") else ""
+
+
+def _rest(step: Facts) -> Iterator[str]:
+    for name, value in step.items():
+        if name not in ("at", "why") and value not in (None, ""):
+            yield str(value) if name == "did" else f"{name} {value}"
