@@ -67,7 +67,7 @@ def story(view: View, now: float, command: Command) -> tuple[Section, ...]:
 
 
 def tell(sections: tuple[Section, ...]) -> None:
-    """Print a story: trees on a terminal, indented text in a pipe."""
+    """Print a story: trees on a terminal, indented text in a pipe. No line is cut: some are to be copied."""
     if not sys.stdout.isatty():
         for section in sections:
             put(clean(section.title))
@@ -77,16 +77,17 @@ def tell(sections: tuple[Section, ...]) -> None:
                     put(f"      {clean(under)}")
         return
     from rich.text import Text
-    from rich.tree import Tree
 
     screen = console()
     for section in sections:
-        tree = Tree(Text(clean(section.title), style="bold"), guide_style="dim")
+        screen.print(Text(clean(section.title), style="bold"), soft_wrap=True)
         for line in section.lines:
-            branch = tree.add(Text(clean(line.text), style=line.style))
+            last = line is section.lines[-1]
+            guide = ("└── " if last else "├── ", "dim")
+            screen.print(Text.assemble(guide, (clean(line.text), line.style)), soft_wrap=True)
             for under in line.under:
-                branch.add(Text(clean(under), style="dim"))
-        screen.print(tree, soft_wrap=True)
+                guide = ("        " if last else "│       ", "dim")
+                screen.print(Text.assemble(guide, (clean(under), "dim")), soft_wrap=True)
 
 
 def _head(view: View) -> str:
@@ -185,9 +186,8 @@ def _items(items: list[Any]) -> Iterator[Line]:
 def _stands(view: View, now: float) -> Iterator[Line]:
     state = view["state"]
     outcome = f", {view['outcome']}" if view["outcome"] and view["outcome"] != state else ""
-    yield Line(
-        f"{state}{outcome}, effect {view['effect']}, since {ago(view['updated'], now)}", COLOURS.get(state, "")
-    )
+    span = spell(max(0.0, now - view["updated"]))
+    yield Line(f"{state}{outcome}, effect {view['effect']}, for {span}", COLOURS.get(state, ""))
     yield Line(STANDING.get(state, ""))
     if state == "waiting" and view["not_before"]:
         yield Line(f"It is due {ago(view['not_before'], now)}.")
@@ -195,16 +195,18 @@ def _stands(view: View, now: float) -> Iterator[Line]:
 
 def _can(view: View, command: Command) -> Iterator[Line]:
     call, can = view["id"], view["can"]
+    lines: list[tuple[str, str]] = []
     if "resolve" in can:
         yield Line(f"Look at {view['upstream']} whether it took effect, and say which:")
-        yield Line(command("resolve", call, "--applied"), "bold")
-        yield Line(
-            command("resolve", call, "--applied", "--response", "FILE") + "   (with the answer it gave)", "bold"
-        )
-        yield Line(command("resolve", call, "--not-applied") + "   (then a repeat of the step sends it)", "bold")
+        lines = [
+            (command("resolve", call, "--applied"), "it took effect"),
+            (command("resolve", call, "--applied", "--response", "FILE"), "it did, and FILE has its answer"),
+            (command("resolve", call, "--not-applied"), "it did not: a repeat of the step sends it"),
+        ]
     if "retry" in can:
-        yield Line(command("retry", call) + "   (run it now)", "bold")
+        lines.append((command("retry", call), "run it now"))
     if "cancel" in can:
-        yield Line(command("cancel", call) + "   (give it up)", "bold")
+        lines.append((command("cancel", call), "give it up"))
+    yield from (Line(f"{line}  # {what}", "bold") for line, what in lines)
     if not can:
         yield Line("nothing; repeat the step in its workflow to go on")
