@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from gateway.asgi import Application, Protocol
+from gateway.clock import SystemClock
 from gateway.compose import Gateway, open_gateway, rules_of
 from gateway.engine import Engine
 from gateway.problems import ConfigError, GimbalError
@@ -178,8 +179,11 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Any:
     return Console(
         gateway.ledger,
         rules_of(gateway.gate.upstreams),
+        SystemClock(),
         admin=admin_token(settings.data),
         signing=signing,
+        kept=settings.retention.ended,
+        metrics=gateway.journal.metrics,
     )
 
 
