@@ -11,7 +11,7 @@ here is the pool of keep-alive connections, which decides on which connection a 
 
 Times: `connect_timeout` bounds name and connection, TLS, and the queue, each; `timeout` is seconds from the
 first byte sent to the complete head of the final answer, and between parts of the body after that.
-`not_after` is looked at immediately before the write (under TLS the bytes leave with the loop's current turn).
+`not_after` is looked at immediately before the write.
 
 Not done here: HTTP/2, proxies, client certificates (see `gateway.upstream`); trailers are read and dropped.
 """
@@ -36,7 +36,7 @@ meets the closing is in doubt, which costs more than a handshake."""
 
 PEEK_AFTER = 0.05
 """Idle seconds after which a connection's socket is asked (one system call) whether the end has come.
-In less time the loop has usually looked itself, and servers do not close."""
+After a shorter time the loop has looked itself; after a longer one this process may have been stopped."""
 
 LIMIT = 512
 """Connections to one upstream: more than a gateway process keeps busy, fewer than file descriptors allow."""

@@ -91,9 +91,7 @@ class Connection(asyncio.Protocol):
         self._timeout = timeout
         self._whole = whole
         self._bounded = bounded
-        if (
-            not_after is not None and monotonic() > not_after
-        ):  # not the loop's clock: uvloop's stands still in a turn
+        if not_after is not None and monotonic() > not_after:  # last, for a stopped process may wake anywhere
             self._pool.released(self)
             return Fault(Phase.UNSENT, "the time in which it might be sent was over")
         transport.write(data)
@@ -107,10 +105,6 @@ class Connection(asyncio.Protocol):
     def pump(self, body: AsyncIterator[bytes], length: int | None) -> None:
         """Send `body` after the head that `start()` wrote: `length` bytes, or chunked if that is None."""
         self._pump = self._loop.create_task(self._pumped(body, length))
-
-    def fail(self, detail: str) -> None:
-        """End whatever is going on with a fault, and close."""
-        self._fail(detail)
 
     def abort(self) -> None:
         """Close at once; nobody waits for what was going on."""
@@ -132,8 +126,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # Writes go to the kernel at once (uvloop would wait for the end of its turn), and `_paused` tells
-        # whether all of them got there. asyncio's TLS transport takes 0 for "always paused".
+        # So that `_paused` tells whether every byte got to the kernel. asyncio's TLS takes 0 for "always paused".
         self._transport.set_write_buffer_limits(high=1 if self.tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
@@ -145,9 +138,9 @@ class Connection(asyncio.Protocol):
         if answer.headed and not self._bounded:
             self._passed_on(answer)
         if answer.refused is not None:
-            self._fail(*answer.refused)
+            self.fail(*answer.refused)
         elif self._bounded and answer.size > self._whole:
-            self._fail(f"the answer's body is larger than {self._whole} bytes")
+            self.fail(f"the answer's body is larger than {self._whole} bytes")
         elif answer.complete:
             self._finish(answer)
         elif answer.headed:
@@ -157,10 +150,10 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and self._answer.end():
             self._finish(self._answer)
         else:
-            self._fail("the upstream closed the connection")
+            self.fail("the upstream closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"the connection was lost: {exc}" if exc else "the upstream closed the connection")
+        self.fail(f"the connection was lost: {exc}" if exc else "the upstream closed the connection")
         self._transport = None
         if self.owned:
             self.owned = False
@@ -208,8 +201,8 @@ class Connection(asyncio.Protocol):
         elif ending is not None and not ending.done():
             ending.set_result(answer.whole())
 
-    def _fail(self, detail: str, phase: Phase | None = None, timed_out: bool = False) -> None:
-        """The answer will not come (whole): say how far things got, and close."""
+    def fail(self, detail: str, phase: Phase | None = None, timed_out: bool = False) -> None:
+        """The answer, if one is awaited, will not come (whole): say how far things got, and close."""
         answer, inflow = self._answer, self._inflow
         if answer is not None:
             phase = phase or self._phase(answer)
@@ -261,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._tick)
         else:
-            self._fail(f"nothing came for {self._timeout:g} s", timed_out=True)
+            self.fail(f"nothing came for {self._timeout:g} s", timed_out=True)
 
     async def _pumped(self, body: AsyncIterator[bytes], length: int | None) -> None:
         left = length
@@ -278,10 +271,10 @@ class Connection(asyncio.Protocol):
                     self._writable = self._loop.create_future()
                     await self._writable
         except Exception as error:
-            self._fail(f"the request's body broke off: {error or type(error).__name__}", Phase.WRITE)
+            self.fail(f"the request's body broke off: {error or type(error).__name__}", Phase.WRITE)
             return
         if left:
-            self._fail(f"the request's body is not the {length} bytes it promised", Phase.WRITE)
+            self.fail(f"the request's body is not the {length} bytes it promised", Phase.WRITE)
         elif length is None and self._transport is not None:
             self._transport.write(b"0\r\n\r\n")
         self._arm()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from discovery.exchange import Fault, Phase, Request, Response
 from gateway.streamed import Streamed
-from gateway.wire import Wire
+from gateway.wire import PEEK_AFTER, Wire
 from gateway.wire_dial import _race, origin_of
 from gateway.wire_head import compose, forwardable, mend
 from tests.gateway.wire_certificates import Authority, authority
@@ -210,8 +210,8 @@ def test_a_silent_address_does_not_hold_up_the_next(run):
 # Kept connections
 
 
-def _broken_between(breaking: Callable[[Peer], None], seen: list[bytes]) -> tuple[Any, dict[str, Peer]]:
-    """A script that answers once on each connection; the test breaks the connection itself."""
+def test_a_kept_connection_that_was_reset_takes_no_byte_and_is_replaced_in_silence(run):
+    seen: list[bytes] = []
     peers: dict[str, Peer] = {}
 
     async def script(peer: Peer) -> None:
@@ -219,13 +219,6 @@ def _broken_between(breaking: Callable[[Peer], None], seen: list[bytes]) -> tupl
         while True:
             seen.append(await peer.request())
             await peer.send(OK)
-
-    return script, peers
-
-
-def test_a_kept_connection_that_was_reset_takes_no_byte_and_is_replaced_in_silence(run):
-    seen: list[bytes] = []
-    script, peers = _broken_between(Peer.reset, seen)
 
     async def main():
         async with FakeUpstream(script) as peer:
@@ -296,6 +289,33 @@ def test_what_was_written_on_a_connection_that_was_being_closed_is_never_sent_ag
     answer = run(main())
 
     assert (answer.phase, answer.unsent) == (Phase.WAIT, False)
+
+
+def test_an_end_that_came_while_the_process_was_stopped_is_seen_before_anything_is_written(run):
+    async def main():
+        raw = socket.create_server(("127.0.0.1", 0))
+        raw.setblocking(False)
+        client = Wire(origin_of(f"http://127.0.0.1:{raw.getsockname()[1]}"))
+        loop = asyncio.get_running_loop()
+        first = asyncio.ensure_future(client.send(POST, timeout=5))
+        accepted, _ = await loop.sock_accept(raw)
+        await loop.sock_recv(accepted, 1000)
+        await loop.sock_sendall(accepted, OK)
+        await first
+        accepted.close()
+        time.sleep(PEEK_AFTER + 0.01)  # stopped: the loop cannot have looked
+
+        second = asyncio.ensure_future(client.send(POST, timeout=5))
+        again, _ = await loop.sock_accept(raw)
+        await loop.sock_recv(again, 1000)
+        await loop.sock_sendall(again, OK)
+        answer = await second
+        await client.aclose()
+        again.close()
+        raw.close()
+        return answer.status
+
+    assert run(main()) == 200
 
 
 @pytest.mark.parametrize("farewell", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
@@ -372,7 +392,7 @@ def test_a_cancelled_exchange_closes_its_connection(run):
     async def main():
         async with FakeUpstream(script, answering(OK)) as peer:
             client = wire(peer)
-            task = asyncio.ensure_future(client.send(GET, timeout=5))
+            task = asyncio.ensure_future(client.send(GET, timeout=100))
             await asked.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -470,25 +490,69 @@ def test_whoever_leaves_the_queue_or_a_connection_leaves_its_place_to_the_next(r
     assert run(main()) == (200, 200)
 
 
-def test_closing_ends_what_is_going_on_and_refuses_what_comes(run):
+@pytest.mark.parametrize("told", ["released", "lost"])
+def test_who_is_cancelled_with_a_place_in_hand_passes_it_on(run, told):
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        await peer.send(OK if told == "released" else b"")
+        if told == "released":
+            await answering(OK)(peer)
+
+    go = asyncio.Event()
+
     async def main():
-        async with FakeUpstream(_never) as peer:
+        async with FakeUpstream(script, answering(OK)) as peer:
+            client = wire(peer, limit=1)
+            first = asyncio.ensure_future(client.send(GET, timeout=5))
+            await until(lambda: peer.accepted == 1)
+            impatient = asyncio.ensure_future(client.send(GET, timeout=5))
+            await asyncio.sleep(0)
+            original = getattr(client, told)
+
+            def and_cancel(connection: Any) -> None:
+                original(connection)
+                impatient.cancel()
+
+            setattr(client, told, and_cancel)
+            go.set()
+            await asyncio.gather(first, impatient, return_exceptions=True)
+            answer = await client.send(GET, timeout=5)
+            await client.aclose()
+            return impatient.cancelled(), answer
+
+    cancelled, answer = run(main())
+
+    assert cancelled
+    assert isinstance(answer, Response), answer
+
+
+def test_closing_ends_what_is_going_on_and_refuses_what_comes(run):
+    asked = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await peer.gone()
+
+    async def main():
+        async with FakeUpstream(script) as peer:
             client = wire(peer)
             task = asyncio.ensure_future(client.send(GET, timeout=5))
-            await until(lambda: peer.accepted == 1)
+            await asked.wait()
             await client.aclose()
             return await task, await client.send(GET, timeout=5)
 
     ended, refused = run(main())
 
-    assert not ended.unsent or ended.phase is Phase.UNSENT
+    assert ended.phase is Phase.WAIT
     assert refused.phase is Phase.UNSENT
 
 
 # Time
 
 
-def test_the_time_for_sending_is_read_from_the_clock_and_not_from_the_loop(run):
+def test_the_time_for_sending_is_looked_at_by_a_process_that_wakes_from_a_stop(run):
     async def main():
         async with FakeUpstream(answering(OK)) as peer:
             client = wire(peer)
