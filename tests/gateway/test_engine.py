@@ -257,7 +257,7 @@ def test_an_engine_that_hangs_is_named_and_not_doubled(data, monkeypatch):
 def small_disk(data: Path) -> Iterator[Path]:
     data.mkdir(mode=0o700)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(data)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(data)], capture_output=True, text=True
     )
     if mounted.returncode != 0:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
@@ -269,7 +269,7 @@ def small_disk(data: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_named_and_nothing_acknowledged_is_lost_when_there_is_room_again(small_disk):
-    (small_disk / "filler").write_bytes(bytes(1 << 20))
+    (small_disk / "filler").write_bytes(bytes(2 * module.ROOM))
     engine = Engine(small_disk)
     store = client(engine.ensure())
     acknowledged = 0
