@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -257,3 +257,33 @@ class File(Table):
     """How long records are kept."""
     upstreams: dict[Annotated[str, BeforeValidator(upstream_name)], UpstreamTable] = Field(default_factory=dict)
     """The APIs that may be called, by name."""
+
+
+def annotation_at(at: tuple[str | int, ...]) -> Any:
+    """Return the type the form has at `at`, or None where it has nothing."""
+    annotation: Any = File
+    for part in at:
+        annotation = bare(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            known = annotation.model_fields.get(str(part))
+            annotation = known.annotation if known else None
+        else:
+            annotation = get_args(annotation)[-1] if get_origin(annotation) in (dict, list) else None
+    return bare(annotation)
+
+
+def is_table(at: tuple[str | int, ...]) -> bool:
+    annotation = annotation_at(at)
+    if get_origin(annotation) in (dict, list):
+        return True
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def bare(annotation: Any) -> Any:
+    """Return an annotation without `Annotated` and `| None`."""
+    if hasattr(annotation, "__metadata__"):
+        return bare(annotation.__origin__)
+    rest = [part for part in get_args(annotation) if part is not type(None)]
+    if get_origin(annotation) not in (dict, list) and len(rest) == 1:
+        return bare(rest[0])
+    return annotation

@@ -12,23 +12,29 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from gateway.form import File, IdempotencyTable, LookupTable, OperationTable, RateTable, UpstreamTable
+from gateway.form import (
+    File,
+    IdempotencyTable,
+    LookupTable,
+    OperationTable,
+    RateTable,
+    UpstreamTable,
+    is_table,
+)
 from gateway.problems import ConfigError, Refused
+from gateway.settings_told import REFERENCE, Setting, like, line, problems, shown
 from gateway.sources import (
     KNOWN,
-    Origin,
     Sources,
     Where,
-    dotted,
     from_environment,
     from_file,
     from_flags,
@@ -36,8 +42,6 @@ from gateway.sources import (
 from policies.rules import Idempotency, Lookup, OperationRule, Rate, UpstreamRules
 
 SECRETIVE = re.compile(r"authorization|key|token|secret|password|cookie|signature", re.I)
-REFERENCE = re.compile(r"(?:(?P<scheme>[A-Za-z][\w-]*) )?(?P<kind>env|file):(?P<name>.+)", re.S)
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,6 @@ class Retention:
     idle: float = 30 * 86400.0
     ended: float = 7 * 86400.0
     keys: float = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One value for `config show`: secrets are hidden, references to them are not."""
-
-    name: str
-    value: object
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ def load(
     try:
         form = File.model_validate(sources.tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, sources))) from None
+        raise ConfigError("\n".join(problems(error, sources))) from None
     return _Reading(form, sources, environ, secrets, path).settings()
 
 
@@ -149,11 +144,6 @@ def default_data(environ: Mapping[str, str]) -> Path:
     # The XDG specification: a relative path is to be ignored.
     xdg = environ.get("XDG_DATA_HOME", "")
     return (Path(xdg) if xdg.startswith("/") else home / ".local" / "share") / "gimbal"
-
-
-def without_password(url: str) -> str:
-    """Return a store's URL as it may be shown."""
-    return re.sub(r"(://[^:/@]*:)[^@]*@", rf"\1{HIDDEN}@", url)
 
 
 @dataclass(slots=True)
@@ -196,7 +186,7 @@ class _Reading:
             upstreams=upstreams,
             key=self.environ.get("GIMBAL_KEY") or None,
             file=self.path,
-            shown=tuple(_shown(form, self.sources, data.absolute())),
+            shown=tuple(shown(form, self.sources, data.absolute())),
             warnings=tuple(self.warnings),
         )
 
@@ -291,13 +281,13 @@ class _Reading:
     def _stray_variables(self) -> None:
         for name in sorted(self.environ):
             if name.startswith("GIMBAL_") and not name.startswith("GIMBAL__") and name not in KNOWN:
-                self.warnings.append(f"{name}: is no variable of Gimbal's{_like(name, KNOWN) or '; unset it'}")
+                self.warnings.append(f"{name}: is no variable of Gimbal's{like(name, KNOWN) or '; unset it'}")
 
     def _problem(self, at: Where, what: str) -> None:
-        self.problems.append(_line(self.sources.origin(at), at, what))
+        self.problems.append(line(self.sources.origin(at), at, what))
 
     def _warn(self, at: Where, what: str) -> None:
-        self.warnings.append(_line(self.sources.origin(at), at, what))
+        self.warnings.append(line(self.sources.origin(at), at, what))
 
 
 # From the form to the rules
@@ -330,116 +320,3 @@ def _operation(table: OperationTable) -> OperationRule:
         assume=table.assume,
         partial=table.partial,
     )
-
-
-# Saying what is wrong
-
-
-def annotation_at(at: Where) -> Any:
-    """Return the type the form has at `at`, or None where it has nothing."""
-    annotation: Any = File
-    for part in at:
-        annotation = bare(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            known = annotation.model_fields.get(str(part))
-            annotation = known.annotation if known else None
-        else:
-            annotation = get_args(annotation)[-1] if get_origin(annotation) in (dict, list) else None
-    return bare(annotation)
-
-
-def is_table(at: Where) -> bool:
-    annotation = annotation_at(at)
-    if get_origin(annotation) in (dict, list):
-        return True
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def bare(annotation: Any) -> Any:
-    """Return an annotation without `Annotated` and `| None`."""
-    if hasattr(annotation, "__metadata__"):
-        return bare(annotation.__origin__)
-    rest = [part for part in get_args(annotation) if part is not type(None)]
-    if get_origin(annotation) not in (dict, list) and len(rest) == 1:
-        return bare(rest[0])
-    return annotation
-
-
-def _problems(error: ValidationError, sources: Sources) -> list[str]:
-    """Return a line for each problem, in the order of the file's lines."""
-    found: dict[tuple[Where, str], tuple[Origin, str]] = {}
-    for detail in error.errors(include_url=False):
-        at = tuple(part for part in detail["loc"] if part != "[key]")
-        while at and annotation_at(at) is None and detail["type"] != "extra_forbidden":
-            at = at[:-1]  # the branch of a union
-        what = _what(detail["type"], at, detail["msg"], detail.get("input"))
-        origin = sources.origin(at)
-        found.setdefault((at, detail["type"]), (origin, _line(origin, at, what)))
-    return [line for _, line in sorted(found.values(), key=lambda said: (said[0].name, said[0].line))]
-
-
-def _what(kind: str, at: Where, message: str, value: object) -> str:
-    match kind:
-        case "extra_forbidden":
-            table = annotation_at(at[:-1])
-            known = list(table.model_fields) if isinstance(table, type) and issubclass(table, BaseModel) else []
-            return "unknown key" + (_like(str(at[-1]), known) or f"; known here: {', '.join(known)}")
-        case "missing":
-            return f"is required; add {at[-1]} = …"
-        case "value_error":
-            return message.removeprefix("Value error, ")
-    what = re.sub(r"^Input should", "should", message)
-    return what if _secretive(at) or isinstance(value, dict | list) else f"{what}, not {value!r}"
-
-
-def _secretive(at: Where) -> bool:
-    return "headers" in at or "callers" in at or at[-1:] in (("url",), ("base_url",))
-
-
-def _like(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _line(origin: Origin, at: Where, what: str) -> str:
-    return f"{origin}: {dotted(at)}: {what}" if origin.kind != "default" else f"{dotted(at)}: {what}"
-
-
-# Showing what holds
-
-
-def _shown(form: File, sources: Sources, data: Path) -> Iterator[Setting]:
-    tree = form.model_dump(mode="json", exclude_none=True)
-    tree["data"] = str(data)
-    for at, value in _leaves(tree, ()):
-        yield Setting(dotted(at), _redact(at, value), _source(sources, at))
-
-
-def _source(sources: Sources, at: Where) -> Origin:
-    """Return who set exactly this; a value inside a list was said where the list was."""
-    if at in sources.origins or any(isinstance(part, int) for part in at):
-        return sources.origin(at)
-    return Origin("default")
-
-
-def _leaves(tree: Any, at: Where) -> Iterator[tuple[Where, Any]]:
-    match tree:
-        case dict() if tree:
-            for key, value in tree.items():
-                yield from _leaves(value, (*at, key))
-        case list() if tree:
-            for index, value in enumerate(tree):
-                yield from _leaves(value, (*at, index))
-        case dict() | list():
-            pass
-        case _:
-            yield at, tree
-
-
-def _redact(at: Where, value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if at == ("store", "url"):
-        return without_password(value)
-    secret = at[0] == "callers" or (len(at) == 4 and at[2] == "headers")
-    return HIDDEN if secret and not REFERENCE.fullmatch(value) else value

@@ -1,0 +1,1 @@
+"""The commands, one file a family; `gateway.__main__` names them."""

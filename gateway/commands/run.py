@@ -49,7 +49,8 @@ def run(
         if as_json:
             put_json({"url": url, "workflow": {"type": workflow_type, "id": workflow}})
         else:
-            resume = again("run", "--workflow-id", workflow, config=config, data=data, store=store)
+            named = [word for each in upstream or [] for word in ("--upstream", each)]
+            resume = again("run", "--workflow-id", workflow, *named, config=config, data=data, store=store)
             say(f"workflow {workflow} (resume it with: {resume} -- …)")
         code = run_child(command, {**os.environ, "GIMBAL_URL": url})
     raise typer.Exit(code)

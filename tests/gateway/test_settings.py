@@ -9,9 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.commands.config import schema_text
-from gateway.form import File, octets, seconds
+from gateway.form import File, bare, octets, seconds
 from gateway.problems import ConfigError, Refused
-from gateway.settings import bare, load, parse_listen
+from gateway.settings import load, parse_listen
+from gateway.settings_told import without_password
 from policies.rules import Idempotency, Lookup, Rate
 
 INTERFACE = """
@@ -317,6 +318,19 @@ def test_references_to_secrets_are_shown_and_secrets_are_not():
     assert shown["store.url"] == "redis://me:***@h"
     assert shown["callers.a"] == "env:T"
     assert shown["callers.b"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://me:p@ss:w/rd@h:1/0", "redis://me:***@h:1/0"),
+        ("redis://:pw@h", "redis://:***@h"),
+        ("unix:///s.sock?db=1&password=pw&x=1", "unix:///s.sock?db=1&password=***&x=1"),
+        ("redis://h:6379", "redis://h:6379"),
+    ],
+)
+def test_a_store_is_shown_without_its_password(url, said):
+    assert without_password(url) == said
 
 
 # Values
