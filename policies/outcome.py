@@ -1,16 +1,27 @@
 """What an answer means: an outcome, an effect, and why, read from status, headers and body.
 
-`classify()` never raises and never guesses an effect.
+`classify()` never raises and never guesses an effect. It believes, in this order: the protocol (a fault, a
+status), what the body denies or tells item by item, codes meant for programs, sentences. A status in the 200s
+is believed unless the body denies it by its structure; words in data deny nothing. What was refused had no
+effect; what failed inside the server, after an unsafe request, has an unknown one, whatever its sentences say.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from discovery.exchange import Fault, Phase, Request, Response
-from discovery.hints import Hint
-from policies.partial import Item
+from discovery.body import TREES, Body, Kind, plain_text, read_body
+from discovery.complaints import Complaint, complaints_of, plain
+from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
+from discovery.hints import Hint, Reason, read_hints
+from discovery.slots import Slots, slots_of
+from policies.denial import Denial, denial
+from policies.partial import Batch, Item, read_batch
+from policies.signs import Sign, signs_of
+from policies.waits import Pace, read_pace, stated_in
 
 
 class Outcome(StrEnum):
@@ -53,6 +64,17 @@ class Reading:
     repeat: bool | None = None
 
 
+_SUCCESS = {status: Reading(Outcome.SUCCESS, Effect.ALL, f"status {status}") for status in range(200, 400)}
+
+_TELLING = frozenset(
+    "ok success succeeded successful issuccess sucesso exito erfolg error errors fault exception errcode errorcode errno"
+    " errornumber ret retcode returncode resultcode responsecode rc code status statuscode ack result state type errormessages"
+    " errormessage errormsg fehler data json response responses messages envelope failed failures results items records"
+    " entries".split()
+)
+"""Names at the root of a body that may overrule its status; without any of them a success is believed at once."""
+
+
 def classify(request: Request, answer: Response | Fault, now: float) -> Reading:
     """Return the meaning of `answer`. `now` (epoch seconds) turns dates in headers into waits."""
     match answer:
@@ -63,26 +85,295 @@ def classify(request: Request, answer: Response | Fault, now: float) -> Reading:
             return Reading(Outcome.TRANSIENT, Effect.UNKNOWN, why)
         case Fault(phase=phase):
             return Reading(Outcome.TRANSIENT, Effect.UNKNOWN, f"no answer ({phase}): {answer.detail}")
-        case Response(status=status):
-            return _by_status(status, _retry_after(answer))
+        case Response(status=status) if status < 400:
+            return _claimed_success(request, answer, now)
+        case Response():
+            return _failure(request, answer, read_body(answer.headers, answer.body), None, now)
 
 
-def _by_status(status: int, wait: float | None) -> Reading:
-    if status < 400:
-        return Reading(Outcome.SUCCESS, Effect.ALL, f"status {status}")
+def _claimed_success(request: Request, answer: Response, now: float) -> Reading:
+    if not answer.body or answer.status < 200 or answer.status >= 300:
+        return _SUCCESS.get(answer.status) or Reading(Outcome.SUCCESS, Effect.ALL, f"status {answer.status}")
+    body = read_body(answer.headers, answer.body)
+    value = body.value
+    if isinstance(value, dict):
+        if len(value) > 4 and not any(plain(key) in _TELLING or key[-1:] in "sS" for key in value):
+            return _SUCCESS[answer.status]
+    elif body.hostile and request.method not in SAFE_METHODS:
+        return Reading(
+            Outcome.IN_DOUBT, Effect.UNKNOWN, f"status {answer.status}, but its body {body.note}", None, 0.3
+        )
+    elif body.kind not in TREES or not isinstance(value, list):
+        return replace(_SUCCESS[answer.status], confidence=0.9 if not body.note else 0.5)
+    safe = request.method in SAFE_METHODS
+    if not safe and _may_tell_of_items(value):
+        slots = slots_of(request)
+        if (batch := _graph_items(value)) or (batch := read_batch(slots, value)):
+            return _many(request, answer, body, batch, now)
+    last = plain(request.path.rpartition(b"/")[2].decode("latin-1"))
+    denied = _graph_denial(value) or denial(value, reading=safe, last_word=last)
+    if denied is None:
+        return _SUCCESS[answer.status]
+    return _failure(request, answer, body, denied, now)
+
+
+# GraphQL: errors beside data, or inside it
+
+
+def _graph_denial(value: Json) -> Denial | None:
+    """A mutation's payload carries its own errors: `{"data": {"x": {"userErrors": [..]}}}`."""
+    data = value.get("data") if isinstance(value, dict) and len(value) <= 4 else None
+    if isinstance(data, dict) and len(data) <= 10:
+        for name, payload in data.items():
+            if isinstance(payload, dict) and len(payload) <= 20:
+                for key, held in payload.items():
+                    if key[-6:].lower() == "errors" and isinstance(held, list) and held:
+                        return Denial(f"data/{name}/{key}", str(held)[:80], 0.9)
+    return None
+
+
+def _graph_items(value: Json) -> Batch | None:
+    """Of several root fields some have data and some an error: each is an item, named by its answer's key."""
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("data"), dict)
+        or not isinstance(value.get("errors"), list)
+    ):
+        return None
+    data, errors = value["data"], value["errors"]
+    if not isinstance(data, dict) or not isinstance(errors, list) or len(data) < 2:
+        return None
+    failed = {
+        str(path[0]): str(error.get("message", "failed"))[:200]
+        for error in errors
+        if isinstance(error, dict) and isinstance(path := error.get("path"), list) and path
+    }
+    items = tuple(
+        Item(i, key, held is not None and key not in failed, why=failed.get(key, ""))
+        for i, (key, held) in enumerate(data.items())
+    )
+    if not failed.keys() <= data.keys() or not any(item.ok for item in items) or all(item.ok for item in items):
+        return None
+    return Batch(items, True, f"{len(failed)} of {len(items)} fields failed")
+
+
+# Many items
+
+
+def _may_tell_of_items(value: Json) -> bool:
+    """Cheap: some list of mappings, or a member named for failures, is there at all."""
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict)
+    if isinstance(value, dict):
+        for key, held in value.items():
+            if isinstance(held, list) and held:
+                return True
+            if (
+                isinstance(held, dict)
+                and held
+                and (len(value) <= 3 or "ail" in key or "nproc" in key or "rror" in key)
+            ):
+                return True
+    return False
+
+
+def _many(request: Request, answer: Response, body: Body, batch: Batch, now: float) -> Reading:
+    if not batch.certain:
+        return Reading(Outcome.IN_DOUBT, Effect.UNKNOWN, batch.why, None, 0.5, items=batch.items)
+    waits = [item.wait for item in batch.items if item.wait is not None]
+    wait = max(waits) if waits else read_pace(answer.headers, now).wait
+    if any(item.ok for item in batch.items):
+        return Reading(Outcome.PARTIAL, Effect.SOME, batch.why, wait, 0.9, items=batch.items)
+    if any(item.ok is None for item in batch.items):
+        return Reading(Outcome.IN_DOUBT, Effect.UNKNOWN, batch.why, wait, 0.7, items=batch.items)
+    reading = _failure(request, answer, body, Denial("items", "all failed", 0.9), now)
+    if any(item.retry for item in batch.items):
+        limited = reading.outcome is Outcome.RATE_LIMITED
+        outcome = Outcome.RATE_LIMITED if limited else Outcome.TRANSIENT
+        return Reading(outcome, Effect.NONE, f"every item failed: {reading.why}", wait, 0.8, items=batch.items)
+    if reading.outcome not in (Outcome.VALIDATION, Outcome.REFUSED):
+        reading = replace(reading, outcome=Outcome.REFUSED)
+    return replace(reading, effect=Effect.NONE, items=batch.items, why=f"every item failed: {reading.why}")
+
+
+# Failures
+
+
+def _failure(request: Request, answer: Response, body: Body, denied: Denial | None, now: float) -> Reading:
+    """Read an answer that is an error by its status, or because its body denies the success it claims."""
+    status = answer.status
+    complaints = _complaints(body)
+    signs = signs_of(complaints)
+    pace = read_pace(answer.headers, now)
+    wait = (
+        pace.wait if pace.wait is not None else stated_in(complaints, body.value if body.kind in TREES else None)
+    )
+    said = f'status {status}, but {denied.member} says "{denied.shown}"' if denied else f"status {status}"
+    reading = _weighed(request, status, denied, complaints, signs, pace, wait, said, body)
+    if reading.outcome is Outcome.RATE_LIMITED and reading.wait is None and pace.spent:
+        reading = replace(reading, wait=pace.reset)
+    return replace(reading, repeat=pace.repeat) if pace.repeat is not None else reading
+
+
+def _complaints(body: Body) -> list[Complaint]:
+    if body.kind in TREES:
+        return complaints_of(body.value)
+    if isinstance(body.value, str):
+        text = plain_text(body.value) if body.kind is Kind.HTML else body.value[:2000]
+        return (
+            complaints_of(text[:1000])
+            if body.kind is not Kind.HTML
+            else [Complaint(None, text[:300])]
+            if text
+            else []
+        )
+    return []
+
+
+def _weighed(
+    request: Request,
+    status: int,
+    denied: Denial | None,
+    complaints: list[Complaint],
+    signs: list[tuple[Sign, str]],
+    pace: Pace,
+    wait: float | None,
+    said: str,
+    body: Body,
+) -> Reading:
+    safe = request.method in SAFE_METHODS
+    first = {sign: words for sign, words in reversed(signs)}
+    fault = _fault_side(body)
+
+    def reading(
+        outcome: Outcome, effect: Effect, why: str, confidence: float, waits: float | None = None
+    ) -> Reading:
+        return Reading(outcome, effect, f"{said}: {why}" if why else said, waits, confidence)
+
     if status == 429:
-        return Reading(Outcome.RATE_LIMITED, Effect.NONE, "status 429: too many requests", wait)
-    if status == 503 and wait is not None:
-        return Reading(Outcome.TRANSIENT, Effect.NONE, "status 503 with Retry-After", wait)
+        return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "too many requests"), 1.0, wait)
+    if status >= 500 and fault != "client":
+        return _server_failure(request, status, complaints, signs, wait, said)
     if status in (408, 425):
-        return Reading(Outcome.TRANSIENT, Effect.NONE, f"status {status}: the request was not processed", wait)
-    if status >= 500 and status not in (501, 505):
-        return Reading(Outcome.TRANSIENT, Effect.UNKNOWN, f"status {status}: it may have taken effect", wait)
-    if status in (400, 422):
-        return Reading(Outcome.VALIDATION, Effect.NONE, f"status {status}: the request is invalid")
-    return Reading(Outcome.REFUSED, Effect.NONE, f"status {status}")
+        return reading(Outcome.TRANSIENT, Effect.NONE, "the request was not processed", 0.9, wait)
+    if status in (401, 407):
+        return reading(Outcome.REFUSED, Effect.NONE, first.get(Sign.AUTH, "not authenticated"), 1.0)
+    if fault == "server" or (denied and not status >= 400 and _top(signs) is Sign.INTERNAL):
+        why = first.get(Sign.INTERNAL, "it failed inside the server") + "; it may have taken effect"
+        return reading(Outcome.TRANSIENT, Effect.UNKNOWN, why, 0.7, wait)
+    limited = Sign.RATE in first and status not in (404, 405, 410, 413) and _leads(signs, Sign.RATE)
+    if limited or (status == 403 and (pace.wait is not None or (pace.spent and Sign.AUTH not in first))):
+        return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "a limit is spent"), 0.8, wait)
+    if status in (403, 404, 405, 406, 410, 415, 501, 505):
+        return reading(Outcome.REFUSED, Effect.NONE, _words(signs, complaints), 0.95)
+    passing = Sign.BUSY in first and _leads(signs, Sign.BUSY)
+    if passing and (status in (409, 423, 400, 422) or denied):
+        effect = Effect.NONE if status >= 400 or safe else Effect.UNKNOWN
+        return reading(Outcome.TRANSIENT, effect, first[Sign.BUSY], 0.7, wait)
+    if status == 423 and pace.wait is not None:
+        return reading(Outcome.TRANSIENT, Effect.NONE, "locked for now", 0.7, wait)
+    if status not in (400, 422) and denied is None:
+        return reading(Outcome.REFUSED, Effect.NONE, _words(signs, complaints), 0.9)
+    return _refusal(request, complaints, signs, said, denied)
 
 
-def _retry_after(response: Response) -> float | None:
-    value = response.header(b"retry-after")
-    return float(value) if value is not None and value.isdigit() else None
+def _server_failure(
+    request: Request,
+    status: int,
+    complaints: list[Complaint],
+    signs: list[tuple[Sign, str]],
+    wait: float | None,
+    said: str,
+) -> Reading:
+    """A status in the 500s: the effect of an unsafe request is unknown, save where the server says it never began."""
+    safe = request.method in SAFE_METHODS
+    top = _top(signs)
+    words = _words(signs, complaints)
+    coded = next(
+        (code for c in complaints for code in c.codes if Sign.RATE in [s for s, w in signs if w == code]), None
+    )
+    if coded and status in (500, 503, 509):
+        return Reading(Outcome.RATE_LIMITED, Effect.NONE, f"{said}: {coded}", wait, 0.8)
+    if status in (501, 505):
+        return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: not supported", None, 0.9)
+    if safe and top in (Sign.ABSENT, Sign.EXISTS, Sign.AUTH) and status == 500:
+        return Reading(Outcome.REFUSED, Effect.NONE, f"{said}, yet it says: {words}", None, 0.6)
+    if status == 503 and wait is not None:
+        return Reading(Outcome.TRANSIENT, Effect.NONE, f"{said} with a time to come back", wait)
+    if safe:
+        return Reading(Outcome.TRANSIENT, Effect.NONE, f"{said}: {words}" if words else said, wait, 0.9)
+    return Reading(Outcome.TRANSIENT, Effect.UNKNOWN, f"{said}: it may have taken effect", wait)
+
+
+def _refusal(
+    request: Request,
+    complaints: list[Complaint],
+    signs: list[tuple[Sign, str]],
+    said: str,
+    denied: Denial | None,
+) -> Reading:
+    """A definite no: because of the request's form (with hints), or for another reason."""
+    hints = read_hints(request, complaints)
+    first = {sign: words for sign, words in reversed(signs)}
+    placed = [hint for hint in hints if hint.where in ("body", "query", "header")]
+    words = _words(signs, complaints)
+    top = _top(signs)
+    specific = [hint for hint in placed if hint.reason not in (Reason.OTHER, Reason.UNIQUE)]
+    if Sign.EXISTS in first and not specific:
+        return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.EXISTS]}", None, 0.8, hints)
+    if Sign.AUTH in first and (top is Sign.AUTH or not specific):
+        return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.AUTH]}", None, 0.8, hints)
+    if Sign.ABSENT in first and not placed:
+        return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.ABSENT]}", None, 0.8, hints)
+    if placed or Sign.INVALID in first:
+        confidence = 0.9 if placed else 0.6
+        return Reading(Outcome.VALIDATION, Effect.NONE, f"{said}: {words}", None, confidence, hints)
+    if not signs and denied is None:
+        why = f"{said}: {words}" if words else f"{said}: the request is invalid"
+        return Reading(Outcome.VALIDATION if not words else Outcome.REFUSED, Effect.NONE, why, None, 0.4, hints)
+    return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {words}" if words else said, None, 0.6, hints)
+
+
+def _fault_side(body: Body) -> str:
+    """Whose fault a protocol says it was: `client`, `server` or unknown. SOAP fault codes, JSON-RPC's own numbers."""
+    value = body.value
+    if not isinstance(value, dict):
+        return ""
+    if "jsonrpc" in value and isinstance(error := value.get("error"), dict):
+        code = error.get("code")
+        return "client" if code in (-32700, -32600, -32601, -32602) else "server" if code == -32603 else ""
+    envelope = value.get("Envelope")
+    soap = envelope.get("Body") if isinstance(envelope, dict) else None
+    fault = soap.get("Fault") if isinstance(soap, dict) else None
+    if not isinstance(fault, dict):
+        return ""
+    code = fault.get("faultcode") or fault.get("Code")
+    code = code.get("Value") if isinstance(code, dict) else code
+    local = re.split(r"[:.]", str(code), maxsplit=1)[-1].lower() if ":" in str(code) else str(code).lower()
+    return (
+        "client"
+        if local.startswith(("client", "sender"))
+        else "server"
+        if local.startswith(("server", "receiver"))
+        else ""
+    )
+
+
+def _top(signs: Sequence[tuple[Sign, str]]) -> Sign | None:
+    """What the answer is about: the first sign that says more than that something is wrong."""
+    return next(
+        (sign for sign, _ in signs if sign not in (Sign.INVALID, Sign.RULE)), signs[0][0] if signs else None
+    )
+
+
+def _leads(signs: Sequence[tuple[Sign, str]], sign: Sign) -> bool:
+    """Whether `sign` is what the answer is about, not a word in passing."""
+    return _top(signs) is sign
+
+
+def _words(signs: Sequence[tuple[Sign, str]], complaints: Sequence[Complaint]) -> str:
+    """The upstream's most telling sentence, else its code."""
+    texts = [complaint.text.split("\n")[-1] for complaint in complaints if complaint.text]
+    if texts:
+        return max(texts[:3], key=len)[:200]
+    return signs[0][1] if signs else next((code for complaint in complaints for code in complaint.codes), "")

@@ -1,0 +1,266 @@
+"""Does a body deny the success its status claims? Told by the few members that say so, without a walk.
+
+A denial is structural: `ok: false`, a non-empty `error`, a code that is not the one for success, a fault in an
+envelope. Words in data deny nothing: a job that failed, a list of errors, a coupon's `code` are what was asked
+for. `denial()` looks at the root and, where the root is only an envelope, one level in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from discovery.complaints import plain
+from discovery.exchange import Json
+
+ENVELOPE = 4
+"""Members of a root that is looked into: `{"Response": {..}}`, `{"x_response": {..}, "sign": ".."}`."""
+
+_FLAGS = frozenset(
+    {
+        "ok",
+        "success",
+        "succeeded",
+        "successful",
+        "issuccess",
+        "issuccessful",
+        "sucesso",
+        "exito",
+        "erfolg",
+        "succes",
+    }
+)
+_ERRORS = frozenset(
+    {
+        "error",
+        "errors",
+        "fault",
+        "exception",
+        "errormessages",
+        "errormessage",
+        "errormsg",
+        "usererrors",
+        "fehler",
+        "erro",
+        "erreur",
+    }
+)
+_CODES = frozenset(
+    {
+        "errcode",
+        "errorcode",
+        "errno",
+        "errornumber",
+        "ret",
+        "retcode",
+        "returncode",
+        "resultcode",
+        "responsecode",
+        "rc",
+        "code",
+        "status",
+        "statuscode",
+        "ack",
+        "result",
+        "state",
+        "type",
+    }
+)
+_OWN_ERROR_CODES = frozenset({"errcode", "errorcode", "errno", "errornumber", "ret", "retcode", "returncode"})
+_SIGNALS = _FLAGS | _ERRORS | _CODES
+_FINE = re.compile(
+    r"^(0+|ok|okay|success\w*|succeed\w*|true|1|200|201|202|204|none|null|no_?error|approved|accepted|completed?|done|yes|y|active|i0+1?)$",
+    re.I,
+)
+_FAILED = re.compile(
+    r"^(errors?|fail(ed|ure|s)?|false|ko|nok|no|n|invalid|refused|denied|rejected|exception|fault|fehler|erro|err|unsuccess\w*|declined|error\..*)$",
+    re.I,
+)
+_WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常", re.I)
+_SPEAKS = frozenset(
+    {
+        "message",
+        "msg",
+        "errmsg",
+        "errormsg",
+        "errormessage",
+        "description",
+        "detail",
+        "details",
+        "error",
+        "errors",
+        "statusdescription",
+        "mensagem",
+        "mensaje",
+        "meldung",
+        "text",
+        "title",
+        "submsg",
+        "reason",
+        "refusalreason",
+        "messages",
+        "errorcode",
+        "code",
+    }
+)
+_IDENTITY = frozenset({"id", "_id", "uuid", "guid", "key", "href", "createdat", "created", "object", "self"})
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a body denies success: the member that does, what it holds, and how sure that is."""
+
+    member: str
+    shown: str
+    confidence: float
+
+
+def denial(value: Json, *, reading: bool, last_word: str = "") -> Denial | None:
+    """Return how `value` denies success, or None. `reading`: a safe request; `last_word`: the end of its path."""
+    if not isinstance(value, dict):
+        return None
+    found = _denied(value, reading, last_word)
+    if found is None and len(value) <= ENVELOPE:
+        for key, inner in value.items():
+            if isinstance(inner, dict) and (found := _enveloped(key, inner, reading, last_word)):
+                return found
+    return found
+
+
+def _enveloped(key: str, inner: dict[str, Json], reading: bool, last_word: str) -> Denial | None:
+    """The member of an envelope: its own word for the outcome, or (SOAP) a body that is a fault."""
+    name = plain(key)
+    if name == "envelope":
+        body = inner.get("Body")
+        fault = body.get("Fault") if isinstance(body, dict) else None
+        if fault is not None:
+            return Denial("Fault", _shown(fault), 1.0)
+        if isinstance(body, dict):
+            for inner_key, answer in body.items():
+                if isinstance(answer, dict) and (found := _denied(answer, reading, last_word)):
+                    return Denial(f"{inner_key}/{found.member}", found.shown, 0.6)
+        return None
+    if name in ("data", "params", "meta") and not (inner.keys() & {"errors"}):
+        return None
+    if found := _denied(inner, reading, last_word):
+        return Denial(f"{key}/{found.member}", found.shown, min(found.confidence, 0.9))
+    return None
+
+
+def _denied(value: dict[str, Json], reading: bool, last_word: str) -> Denial | None:
+    if len(value) > 60:
+        return None
+    names = {plain(key): key for key in value}
+    signals = _SIGNALS & names.keys()
+    if not signals:
+        return None
+    resource = bool(_IDENTITY & names.keys()) and "jsonrpc" not in names
+    affirmed = False
+    for name in signals & _FLAGS:
+        verdict = _flag(value[names[name]], names.keys())
+        if verdict is False:
+            return Denial(names[name], _shown(value[names[name]]), 1.0)
+        affirmed = affirmed or bool(verdict)
+    for name in sorted(signals & _ERRORS):
+        held = value[names[name]]
+        if _is_error(name, held) and not affirmed and not (name.rstrip("s") in last_word and reading):
+            if resource and not _is_error_object(held):
+                continue
+            return Denial(names[name], _shown(held), 0.95)
+    if affirmed:
+        return None
+    for name in sorted(signals & _CODES):
+        if found := _code(name, names[name], value, names, resource):
+            return found
+    return None
+
+
+def _flag(held: Json, names: object) -> bool | None:
+    """What a flag such as `ok` says; a number is a count as often as a flag."""
+    match held:
+        case bool():
+            return held
+        case str():
+            return (
+                False
+                if _FAILED.match(held.strip()) or held.strip() == "0"
+                else True
+                if _FINE.match(held)
+                else None
+            )
+        case 0:
+            return False if any(name in _SPEAKS for name in names) else None  # type: ignore[attr-defined]
+        case _:
+            return None
+
+
+def _is_error(name: str, held: Json) -> bool:
+    match held:
+        case None | False | 0 | "" | "0":
+            return False
+        case str():
+            return not _FINE.match(held.strip())
+        case dict():
+            return bool(held) and any(child not in (None, "", [], {}, 0, False, "0") for child in held.values())
+        case list():
+            return any(child not in (None, "", [], {}) for child in held)
+        case int():
+            return name not in ("errors",) and held != 0
+        case _:
+            return True
+
+
+def _is_error_object(held: Json) -> bool:
+    """An `error` with a code and a message, as an envelope has; a resource's own `error` is mostly a sentence."""
+    return (
+        isinstance(held, dict)
+        and len({plain(key) for key in held} & {"code", "message", "msg", "type", "status", "errors"}) >= 2
+    )
+
+
+def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], resource: bool) -> Denial | None:
+    """What a code or status word says. Alone it says little: it takes a word of failure, or a message beside it."""
+    held = value[key]
+    speaks = [value[names[other]] for other in names if other in _SPEAKS and other != name]
+    said = " ".join(text for text in speaks if isinstance(text, str))
+    if isinstance(held, dict) and name in ("status", "result") and len(held) <= 6:
+        found = _denied(held, False, "")
+        return Denial(f"{key}/{found.member}", found.shown, 0.8) if found else None
+    if isinstance(held, bool):
+        return Denial(key, "false", 0.9) if held is False and (said or name == "status") and not resource else None
+    if isinstance(held, str):
+        word = held.strip()
+        if name == "type":
+            return Denial(key, word, 0.8) if _FAILED.match(word) and speaks and not resource else None
+        if _FAILED.match(word):
+            return (
+                Denial(key, word, 0.85)
+                if not resource and (speaks or len(value) <= 3 or name not in ("state", "result"))
+                else None
+            )
+        number = int(word) if re.fullmatch(r"-?\d{1,9}", word) else None
+        if number is None:
+            own = name in _OWN_ERROR_CODES and word and not _FINE.match(word)
+            return Denial(key, word, 0.8) if own and not resource else None
+        held = number
+    if not isinstance(held, int) or resource:
+        return None
+    if _WELL.search(said) or held == 0 or 200 <= held < 300:
+        return None
+    if name in _OWN_ERROR_CODES or held >= 400 or held < 0:
+        return (
+            Denial(key, str(held), 0.8)
+            if (said or name in _OWN_ERROR_CODES) and name not in ("ret",) or said
+            else None
+        )
+    if said and name in ("code", "status", "resultcode", "responsecode", "statuscode", "rc"):
+        empty = all(
+            value[k] in (None, "", [], {}) for n, k in names.items() if n in ("data", "result", "body", "content")
+        )
+        return Denial(key, str(held), 0.6) if empty else None
+    return None
+
+
+def _shown(held: Json) -> str:
+    text = str(held)
+    return text if len(text) <= 80 else text[:77] + "..."
