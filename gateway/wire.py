@@ -136,7 +136,12 @@ class Wire:
         try:
             return await started
         except asyncio.CancelledError:
-            connection.abort()
+            if started.cancelled():
+                connection.abort()
+            elif isinstance(
+                answer := started.result(), Streamed
+            ):  # it came in the very turn; else nothing is open
+                await answer.aclose()
             raise
 
     # The pool

@@ -134,6 +134,9 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self._quit()  # nobody asked
             return
+        if self._ending is not None and self._ending.cancelled():
+            self.abort()  # nobody waits: so a connection is never handed on behind its last user's back
+            return
         answer.feed(data)
         if answer.headed and not self._bounded:
             self._passed_on(answer)
@@ -187,19 +190,18 @@ class Connection(asyncio.Protocol):
     def _finish(self, answer: Answer) -> None:
         """The answer is complete: hand it over, and the connection back if it is clean."""
         inflow = self._inflow
-        ending, self._ending = self._ending, None
         self._answer = self._inflow = None
-        if inflow is not None and inflow.full and self._transport is not None:
-            self._transport.resume_reading()
+        if inflow is None:
+            self._settle(answer.whole())
+        else:
+            inflow.end(None)
+            if inflow.full and self._transport is not None:
+                self._transport.resume_reading()
         if answer.keep and not self._paused and not self._pumping and self.open:
             self._pump = None
             self._pool.released(self)
         else:
             self._quit()
-        if inflow is not None:
-            inflow.end(None)
-        elif ending is not None and not ending.done():
-            ending.set_result(answer.whole())
 
     def fail(self, detail: str, phase: Phase | None = None, timed_out: bool = False) -> None:
         """The answer, if one is awaited, will not come (whole): say how far things got, and close."""

@@ -405,6 +405,28 @@ def test_a_cancelled_exchange_closes_its_connection(run):
     assert run(main()) == (200, 2)
 
 
+def test_who_is_cancelled_after_the_answer_does_not_take_the_connection_from_the_next(run):
+    async def main():
+        async with FakeUpstream(answering(OK)) as peer:
+            client = wire(peer, limit=1)
+            first = asyncio.ensure_future(client.send(GET, timeout=5))
+            second = asyncio.ensure_future(client.send(GET, timeout=5))
+            original = client.released
+
+            def and_cancel(connection: Any) -> None:
+                original(connection)  # to the second, who goes on before the first is told
+                asyncio.get_running_loop().call_soon(first.cancel)
+                client.released = original
+
+            client.released = and_cancel
+            await asyncio.gather(first, return_exceptions=True)
+            answer = await second
+            await client.aclose()
+            return answer.status, peer.accepted
+
+    assert run(main()) == (200, 1)
+
+
 def test_an_idle_connection_is_closed_after_its_time(run):
     gone = asyncio.Event()
 
