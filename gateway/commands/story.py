@@ -137,11 +137,7 @@ def _sentence(step: View, attempt: int) -> tuple[str, str]:
             again = "claimed again, to go on with the same request" if step.get("resumed") else "claimed"
             return f"{again}{_of(step, 'generation')}", ""
         case {"did": "send"}:
-            answer = (
-                f"status {step['status']}"
-                if step.get("status") is not None
-                else f"fault in phase {step.get('fault')}"
-            )
+            answer = _answer(step)
             outcome = str(step.get("outcome", ""))
             effect = f", effect {step['effect']}" if step.get("effect") else ""
             took = step.get("took")
@@ -169,6 +165,16 @@ def _sentence(step: View, attempt: int) -> tuple[str, str]:
                 f"{step.get('did', 'something')} {json.dumps(rest, ensure_ascii=False) if rest else ''}".rstrip(),
                 "",
             )
+
+
+def _answer(step: View) -> str:
+    match step:
+        case {"status": int() as status}:
+            return f"status {status}"
+        case {"fault": "unknown"}:
+            return "no answer was recorded"
+        case _:
+            return f"fault in phase {step.get('fault')}"
 
 
 def _of(step: View, member: str) -> str:
