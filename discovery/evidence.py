@@ -1,24 +1,25 @@
+# ruff: noqa: PLR1730 (comparing and storing is faster here than calling min and max for each value)
 """What was seen of JSON-like values, as counts that merge: the ground every claim stands on.
 
 A `Node` is one place in a body. It is GenSON's `SchemaNode` with strategies of our own that count: how often each
 kind was there and when, which keys came how often, which form texts had, how long or large values were. Merging
-is associative and commutative, and the order of what is folded never matters: folding shards apart and merging them
-gives the same `state()` as folding all in one go. Everything that could differ by order is a union with a
-fixed bound (beyond it: *many*, for good) or keeps what has the smallest digest.
+is associative and commutative, and the order of what is folded never matters: folding shards apart and merging
+them gives the same `state()` as folding all in one go. Everything that could differ by order is a union
+with a fixed bound (beyond it: *many*, for good) or keeps what has the smallest digest.
 
-No values are kept but small closed sets of short words, under names that are not about persons and not
-secrets (`Strings.values`). Keys that are surely values (ids, addresses) are not kept either: what is below them counts
-in `Objects.rest`, as do keys beyond `MAX_KEYS`.
+No values are kept but small closed sets of short words, under names that are not about persons and no secrets
+(`Strings.values`). Keys that are surely values (ids, addresses) are not kept either: what is below them
+counts in `Objects.rest`, as do keys beyond `MAX_KEYS`.
 
-**The fast path.** An object whose keys and kinds were seen before costs one look-up: its `Plan` is counted
-and only texts, numbers, and what is nested are looked at. `settle()` adds the plans' counts to the nodes; every reader does
-it first.
+**The fast path.** An object whose keys and kinds were seen before costs one look-up: its `Plan` is counted and
+only texts, numbers, and what is nested are looked at. `settle()` adds the plans' counts to the nodes; every
+reader does it first.
 
-**Comparing two evidences** (for drift): fold what came before and after into two roots and walk them side by side.
-At each node `kinds()` gives kind -> `Counted` (`count`, `first`, `last`); a key's presence is `count(child)` out of
-the object's `count`; `Strings.form`, `Strings.values`, `Numbers.low` and the rest compare directly. `Evidence` of an operation
-holds such roots for its query, bodies and answers (see `discovery.traffic`), so that a frozen `state()` of a day ago and
-the evidence of the last minutes are the two sides.
+**Comparing two evidences** (for drift): fold what came before and after into two roots and walk them side by
+side. At each node `kinds()` gives `Counted` strategies (`kind`, `count`, `first`, `last`); a key's presence is its
+node's `count` out of the object's; `Strings.form`, `Strings.values`, `Numbers.low` and the rest compare directly.
+`discovery.traffic` holds such roots per operation, so that a `state()` frozen a day ago and the evidence of the
+last minutes are the two sides.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ MAX_TAGS = 24
 """Values of a tag whose variants are told apart."""
 
 MAX_PLANS = 16
-"""Shapes of one object known to the fast path; they are rebuilt when there are more, so this bounds memory only."""
+"""Shapes of one object known to the fast path; rebuilt when there are more, so this bounds memory only."""
 
 MAX_ITEMS = 1000
 """Items of one array that are looked at: the first ones."""
@@ -92,7 +93,7 @@ class Counted(SchemaStrategy):  # type: ignore[misc]
     def fold(self, value: Any, at: float) -> None:
         """Count one value and look at it. `at` is epoch seconds, or `nan` when unknown."""
         self.count += 1
-        if at == at:
+        if not math.isnan(at):
             self.first = min(self.first, at)
             self.last = max(self.last, at)
         self.observe(value, at)
@@ -358,7 +359,7 @@ class Objects(Counted, Object):  # type: ignore[misc]
         if plan is None:
             plan = self._plan(value, shape)
         plan.pending += 1
-        if at == at:
+        if not math.isnan(at):
             plan.first = min(plan.first, at)
             plan.last = max(plan.last, at)
         if plan.tag is not None:
@@ -399,14 +400,14 @@ class Objects(Counted, Object):  # type: ignore[misc]
 
     def _node(self, name: str | None) -> Node:
         if name is not None:
-            return cast(Node, self._properties[name])
+            return self._properties[name]
         if self.rest is None:
             self.rest = Node(REST)
         return self.rest
 
     def _trim(self) -> None:
         """Keep the names of the smallest digests: the same ones, in whatever order they came."""
-        properties = cast(Children, self._properties)
+        properties = self._properties
         if len(properties) <= MAX_KEYS and self.limit is None:
             return
         self._settle_plans()
@@ -545,7 +546,7 @@ class Node(SchemaNode):  # type: ignore[misc]
     def _strategy(self, wanted: type[Counted]) -> Counted:
         for active in self._active_strategies:
             if type(active) is wanted:
-                return cast(Counted, active)
+                return active
         made = wanted(self)
         self._active_strategies.append(made)
         return made
@@ -557,7 +558,7 @@ class Node(SchemaNode):  # type: ignore[misc]
         """Return what was seen of one kind: `node.get(Objects)`."""
         for active in self._active_strategies:
             if type(active) is wanted:
-                return cast(C, active)
+                return active
         return None
 
     @property

@@ -86,11 +86,11 @@ def is_identifying(name: str) -> bool:
 
 
 _PERSONAL = frozenset(
-    "name names login username user nickname alias email mail phone mobile fax address street city town zip postal "
-    "postcode company organization employer birthday birthdate dob surname firstname lastname fullname first "
-    "last middle given family author owner title description summary message text body content comment note notes "
-    "subject bio location slug handle password hostname domain path url uri href file filename id ids uid uuid "
-    "guid sha hash digest token key secret signature html sku".split()
+    "name names login username user nickname alias email mail phone mobile fax address street city town zip "
+    "postal postcode company organization employer birthday birthdate dob surname firstname lastname fullname "
+    "first last middle given family author owner title description summary message text body content comment "
+    "note notes subject bio location slug handle password hostname domain path url uri href file filename id "
+    "ids uid uuid guid sha hash digest token key secret signature html sku".split()
 )
 
 

@@ -1,12 +1,12 @@
 # ruff: noqa: SIM905 (a list of words reads best as words)
 """Which path segments are values: templates drawn from an upstream's evidence, anew whenever it is asked.
 
-Segments that are surely values come as `{kind}` from the trie. Of every word the odds are summed up from what is known:
-its look, where it stands, whether answers echo it as somebody's name or id, whether it is one of the API's own words
-(a key of its bodies, a constant elsewhere), under how many values of the parent it stands, and how alike the answers and the paths
-below it are to its siblings'. Each reason is told (`Reason`), so that a person can see *why*.
-The result depends on the evidence alone, not on its order; as evidence grows a template may split or merge, and
-since counts are kept below templates, nothing is lost by either.
+Segments that are surely values come as `{kind}` from the trie. Of every word the odds are summed up from what is
+known: its look, where it stands, whether answers echo it as somebody's name or id, whether it is one of the API's
+own words (a key of its bodies, a constant elsewhere), under how many values of the parent it stands, and how alike
+the answers and the paths below it are to its siblings'. Each reason is told (`Reason`), so that a person can see
+*why*. The result depends on the evidence alone, not on its order; as evidence grows a template may split or merge,
+and since counts are kept below templates, nothing is lost by either.
 
 What a person has said (`overrides`) holds before all evidence.
 """
@@ -23,9 +23,9 @@ from functools import cached_property
 from discovery.body import Kind
 from discovery.evidence import Arrays, Node, Objects, Strings, digest
 from discovery.lexical import (
+    is_identifying,
     is_plural,
     is_version,
-    segment_kind,
     singular,
     split_segment,
     words_of,
@@ -39,19 +39,20 @@ ALIKE = 0.6
 """Share of common keys or paths from which two places are called alike."""
 
 _COMMON = frozenset(
-    "api rest v1 v2 v3 search me self current all new default latest count batch bulk status health info config "
-    "settings users user accounts account orders order items item products product customers customer payments "
-    "invoices files file upload download login logout auth oauth oauth2 token tokens sessions session activate "
-    "deactivate enable disable cancel confirm approve reject start stop restart retry refresh verify validate send "
-    "publish archive restore import export members groups roles permissions teams projects tasks comments messages "
-    "events webhooks hooks notifications tags labels keys reports metrics logs admin public private graphql query "
-    "subscriptions subscription plans coupons refunds charges transfers balance lifecycle transactions addresses "
-    "contacts companies deals tickets profile preferences avatar password email emails records zones domains "
-    "servers volumes images networks snapshots actions metadata history stats statistics summary details children "
-    "parent related recent popular trending attach detach merge lock unlock star follow followers following list "
-    "get create update delete remove add set show edit by with id name system internal external types type "
-    "versions version schema schemas meta templates template policies rules rule policy apps app clients client "
-    "devices device features feature logs log jobs job runs run tests test check checks preview draft permission".split()
+    "api rest v1 v2 v3 search me self current all new default latest count batch bulk status health info "
+    "config settings users user accounts account orders order items item products product customers customer "
+    "payments invoices files file upload download login logout auth oauth oauth2 token tokens sessions "
+    "session activate deactivate enable disable cancel confirm approve reject start stop restart retry "
+    "refresh verify validate send publish archive restore import export members groups roles permissions "
+    "teams projects tasks comments messages events webhooks hooks notifications tags labels keys reports "
+    "metrics logs admin public private graphql query subscriptions subscription plans coupons refunds charges "
+    "transfers balance lifecycle transactions addresses contacts companies deals tickets profile preferences "
+    "avatar password email emails records zones domains servers volumes images networks snapshots actions "
+    "metadata history stats statistics summary details children parent related recent popular trending attach "
+    "detach merge lock unlock star follow followers following list get create update delete remove add set "
+    "show edit by with id name system internal external types type versions version schema schemas meta "
+    "templates template policies rules rule policy apps app clients client devices device features feature "
+    "logs log jobs job runs run tests test check checks preview draft permission".split()
 )
 """Words that are constants of so many APIs that one meeting is enough to believe it again."""
 
@@ -208,7 +209,9 @@ class _Artist:
         most = self._look([place for name in chosen | variable for place in groups[name]])
         for name in odds.keys() - chosen.keys():
             if len(chosen) >= 4 and (_alike(looks[name], most) or 0) >= ALIKE:
-                crowd = Reason(min(3.0, 0.7 * math.log2(len(chosen) / (1 + len(odds) - len(chosen)))), "joins many")
+                crowd = Reason(
+                    min(3.0, 0.7 * math.log2(len(chosen) / (1 + len(odds) - len(chosen)))), "joins many"
+                )
                 odds[name].append(crowd)
         chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) > 0}
         return variable | chosen
@@ -228,8 +231,6 @@ class _Artist:
         echoes: Counter[str] = Counter()
         for place in places:
             echoes.update(place.echoes)
-        from discovery.lexical import is_identifying
-
         named = [key for key in echoes if is_identifying(key)]
         if named:
             reasons.append(Reason(3.5, f"answers repeat it as {named[0]!r}"))
@@ -241,7 +242,7 @@ class _Artist:
         below = max(len(places), spread.bit_count())
         if below > 1:
             reasons.append(Reason(-min(4.0, 1.5 + math.log2(below)), f"stands below {below} values"))
-        elif self.constants[name] > 1 and len(reasons) and not named:
+        elif self.constants[name] > 1 and not named:
             reasons.append(Reason(-0.7, "stands in other paths too"))
         mine = looks[name]
         like = [like for v in values if (like := _alike(mine, looks[v])) is not None]
@@ -506,8 +507,8 @@ def _alike(one: _Look, other: _Look) -> float | None:
         mine, theirs = one.answers[method], other.answers[method]
         if mine and theirs:
             told.append(_common(mine, theirs))
-    for mine, theirs in zip(one.below, other.below, strict=True):
-        mine, theirs = mine - {"{}"}, theirs - {"{}"}
+    for below, beside in zip(one.below, other.below, strict=True):
+        mine, theirs = below - {"{}"}, beside - {"{}"}
         if mine and theirs:
             told.append(len(mine & theirs) / min(len(mine), len(theirs)))
             if told[-1] > 0:

@@ -1,17 +1,17 @@
 """An upstream's evidence: a trie of path segments with what was asked and answered at each place.
 
-`fold()` adds one exchange, `merge()` another evidence; both are free of order, like `discovery.evidence` they stand
-on. No template is decided here: segments that are surely values (numbers, UUIDs, random ids) share one
-place per kind, words keep their own, and `discovery.templates` decides which of those are values too, anew
+`fold()` adds one exchange, `merge()` another evidence; both are free of order, like the `discovery.evidence` they
+stand on. No template is decided here: segments that are surely values (numbers, UUIDs, random ids) share
+one place per kind, words keep their own, and `discovery.templates` decides which of those are values too, anew
 whenever it is asked. So nothing learned is ever lost to a template that was drawn too early.
 
-What bounds it: `MAX_PLACES` per upstream (beyond it, the words of the smallest digests stay and the others share a
-place), and per body what `discovery.evidence` promises.
+What bounds it: `MAX_PLACES` per upstream (beyond it, the words of the smallest digests stay and the others share
+a place), and per body what `discovery.evidence` promises.
 
 For drift: `Exchanges` of one method at a place holds `query`, `bodies[kind]` and `answers[status].bodies[kind]`,
-each a `Node`; `refused[status]` counts requests an answer refused, whose bodies taught nothing, and
-`refused_query`, `refused_bodies` hold what those requests had looked like. `entities` keeps, for the 12 entities of the
-smallest digests, keyed hashes of the values of their answers, packed: see `entity_of`.
+each a `Node`. `refused[status]` counts requests that an answer refused; they teach nothing of the request
+contract, and what they had looked like is in `refused_query` and `refused_bodies`. `entities` keeps, for the 12
+entities of the smallest digests, keyed hashes of the values of their answers, packed: see `hashes_of`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from urllib.parse import unquote_to_bytes
 from discovery.body import TREES, Kind, content_type, form_tree, read_body
 from discovery.evidence import Node, State, digest
 from discovery.exchange import Exchange, Headers, Json, Request, Response
-from discovery.lexical import is_identifying, segment_kind, split_segment
+from discovery.lexical import is_identifying, is_version, segment_kind, split_segment
 from discovery.redaction import is_secret_name
 
 MAX_PLACES = 4000
@@ -45,15 +45,16 @@ ENTITIES = 12
 
 _STANDARD_HEADERS = frozenset(
     b"accept accept-charset accept-encoding accept-language access-control-request-headers age allow alt-svc "
-    b"access-control-request-method authorization cache-control connection content-disposition content-encoding "
-    b"content-language content-length content-md5 content-type cookie date dnt etag expect expires from host "
-    b"idempotency-key if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive last-modified "
-    b"max-forwards origin pragma prefer proxy-authorization proxy-connection range referer server set-cookie te "
-    b"traceparent tracestate trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary via warning "
-    b"workflow-id workflow-type workflow-step workflow-run workflow-progress x-forwarded-for x-forwarded-host "
-    b"x-forwarded-proto x-real-ip x-request-id strict-transport-security x-content-type-options x-frame-options "
-    b"x-xss-protection content-security-policy referrer-policy x-powered-by report-to nel cf-ray cf-cache-status "
-    b"server-timing expect-ct p3p status permissions-policy priority".split()
+    b"access-control-request-method authorization cache-control connection content-disposition "
+    b"content-encoding content-language content-length content-md5 content-type cookie date dnt etag expect "
+    b"expires from host idempotency-key if-match if-modified-since if-none-match if-range if-unmodified-since "
+    b"keep-alive last-modified max-forwards origin pragma prefer proxy-authorization proxy-connection range "
+    b"referer server set-cookie te traceparent tracestate trailer transfer-encoding upgrade "
+    b"upgrade-insecure-requests user-agent vary via warning workflow-id workflow-type workflow-step "
+    b"workflow-run workflow-progress x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-request-id "
+    b"strict-transport-security x-content-type-options x-frame-options x-xss-protection "
+    b"content-security-policy referrer-policy x-powered-by report-to nel cf-ray cf-cache-status server-timing "
+    b"expect-ct p3p status permissions-policy priority".split()
 )
 """Headers every HTTP message may bear: no parameters of an operation."""
 
@@ -368,7 +369,7 @@ class Evidence:
         if answers is None:
             answers = exchanges.answers[answer.status] = Answers()
         answers.count += 1
-        if at == at:
+        if not math.isnan(at):
             answers.first, answers.last = min(answers.first, at), max(answers.last, at)
         for name in parameters_of(tuple(name for name, _ in answer.headers)):
             _add(answers.headers, name)
@@ -427,7 +428,7 @@ def segments_of(path: bytes) -> tuple[str, ...]:
         text = unquote_to_bytes(raw).decode("utf-8", "replace")
         stem, suffix = split_segment(text)
         kind = segment_kind(stem)
-        if index == 0 and len(text) < 8 and kind in ("int", "date"):
+        if index == 0 and kind in ("int", "date") and is_version(text):
             kind = ""
         if len(stem) > 100:
             kind = kind or "text"

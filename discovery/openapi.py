@@ -1,0 +1,331 @@
+"""Contracts as OpenAPI 3.1 documents, and documents (OpenAPI 2 and 3) as paths the traffic is held against.
+
+What is written always passes openapi-spec-validator: `document()` checks it, and a fault there is a bug of
+ours. Objects that are the same in several places become shared components, named after the key they stand under.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from discovery.body import Kind
+from discovery.evidence import Node, Objects, Strings
+from discovery.lexical import singular, words_of
+from discovery.redaction import is_secret_name
+from discovery.schema import Claims, Schema, Things, presence, schema_of
+from discovery.templates import Parameter, Template, draw
+from discovery.traffic import Answers, Evidence, Exchanges
+
+SHARED = 3
+"""Properties from which an object is worth a component of its own when it comes twice."""
+
+_REASONS = {
+    200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
+    206: "Partial Content", 207: "Multi-Status", 301: "Moved Permanently", 302: "Found", 303: "See Other",
+    304: "Not Modified", 307: "Temporary Redirect", 308: "Permanent Redirect", 400: "Bad Request",
+    401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    406: "Not Acceptable", 409: "Conflict", 410: "Gone", 412: "Precondition Failed", 413: "Content Too Large",
+    415: "Unsupported Media Type", 422: "Unprocessable Content", 423: "Locked", 429: "Too Many Requests",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Timeout",
+}  # fmt: skip
+
+_METHODS = frozenset("GET PUT POST DELETE OPTIONS HEAD PATCH TRACE".split())  # noqa: SIM905
+
+_JSON_LIKE = frozenset({Kind.JSON, Kind.LINES, Kind.SSE, Kind.XML})
+
+
+def document(
+    evidence: Evidence,
+    title: str,
+    servers: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    claims: Claims = Claims(),  # noqa: B008
+    version: str = "1",
+) -> dict[str, Any]:
+    """Return all that is known of an upstream as an OpenAPI 3.1 document."""
+    operations = [(template, template.methods()) for template in draw(evidence, overrides)]
+    answers = Things(_answer_nodes(methods.values() for _, methods in operations))
+    requests = Things(_request_nodes(methods.values() for _, methods in operations))
+    writer = _Writer(answers, requests, claims)
+    paths: dict[str, Any] = {}
+    for template, methods in operations:
+        item = {
+            method.lower(): writer.operation(template, method, exchanges)
+            for method, exchanges in sorted(methods.items())
+            if method in _METHODS and is_operation(exchanges)
+        }
+        if item:
+            paths[template.path] = item
+    told: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "servers": [{"url": url} for url in servers] or [{"url": "/"}],
+        "paths": paths,
+    }
+    components = writer.share(told)
+    schemes = _schemes(evidence)
+    if components or schemes:
+        told["components"] = ({"schemas": components} if components else {}) | (
+            {"securitySchemes": schemes} if schemes else {}
+        )
+    if schemes:
+        told["security"] = [{name: []} for name in schemes]
+    return told
+
+
+def is_operation(exchanges: Exchanges) -> bool:
+    """Tell whether the upstream has shown that it knows this operation: not only 404, 405 and failures."""
+    return any(status < 500 and status not in (404, 405, 410, 501) for status in exchanges.answers)
+
+
+def _answer_nodes(all_methods: Iterable[Iterable[Exchanges]]) -> Iterable[Node]:
+    for methods in all_methods:
+        for exchanges in methods:
+            for status, answers in exchanges.answers.items():
+                if status < 300:
+                    yield from answers.bodies.values()
+
+
+def _request_nodes(all_methods: Iterable[Iterable[Exchanges]]) -> Iterable[Node]:
+    for methods in all_methods:
+        for exchanges in methods:
+            yield from exchanges.bodies.values()
+
+
+class _Writer:
+    def __init__(self, answers: Things, requests: Things, claims: Claims) -> None:
+        self.answers = answers
+        self.requests = requests
+        self.claims = claims
+        self.ids: Counter[str] = Counter()
+
+    def operation(self, template: Template, method: str, exchanges: Exchanges) -> dict[str, Any]:
+        told: dict[str, Any] = {"operationId": self._id(method, template)}
+        parameters = [self._path(parameter) for parameter in template.parameters]
+        parameters += self._query(exchanges)
+        if parameters:
+            told["parameters"] = parameters
+        if body := self._request(exchanges):
+            told["requestBody"] = body
+        told["responses"] = {
+            str(status): self._response(status, answers) for status, answers in sorted(exchanges.answers.items())
+        }
+        if self.claims.evidence:
+            told["x-gimbal"] = {
+                "n": exchanges.count,
+                "accepted": exchanges.accepted,
+                "refused": {str(status): count for status, count in sorted(exchanges.refused.items())},
+                "parameters": {parameter.name: parameter.why for parameter in template.parameters},
+            }
+        return told
+
+    def _id(self, method: str, template: Template) -> str:
+        """`GET /orders/{order_id}/items` -> getOrdersItemsByOrderId, and unique."""
+        verb = {"GET": "get", "POST": "post", "PUT": "put", "PATCH": "patch", "DELETE": "delete"}.get(
+            method, method.lower()
+        )
+        parts = [word for segment in template.path.split("/") if "{" not in segment for word in words_of(segment)]
+        parts += [word for name in template.parameters[-1:] for word in ("by", *words_of(name.name))]
+        base = verb + "".join(part.title() for part in parts)
+        self.ids[base] += 1
+        return base if self.ids[base] == 1 else f"{base}{self.ids[base]}"
+
+    @staticmethod
+    def _path(parameter: Parameter) -> dict[str, Any]:
+        schema: Schema = {"type": "string"}
+        if parameter.kinds == ("int",) and not parameter.words:
+            schema = {"type": "integer"}
+        elif parameter.kinds == ("uuid",) and not parameter.words:
+            schema = {"type": "string", "format": "uuid"}
+        return {"name": parameter.name, "in": "path", "required": True, "schema": schema}
+
+    def _query(self, exchanges: Exchanges) -> list[dict[str, Any]]:
+        objects = exchanges.query.settle().get(Objects)
+        if objects is None:
+            return []
+        told = []
+        for name, node in sorted(objects.properties.items()):
+            if not name:
+                continue
+            parameter: dict[str, Any] = {"name": name, "in": "query", "schema": self._textual(node, name)}
+            if node.count == objects.count and objects.count >= 3 * self.claims.required:
+                parameter["required"] = True
+            if self.claims.evidence:
+                parameter["x-gimbal"] = {"n": node.count, "presence": presence(node.count, objects.count)}
+            told.append(parameter)
+        return told
+
+    def _textual(self, node: Node, name: str) -> Schema:
+        """The schema of what was sent as text: numbers and flags by their looks."""
+        schema = schema_of(node, None, self.claims)
+        strings = node.get(Strings)
+        if strings is not None and schema.get("type") == "string" and not strings.empty:
+            typed = {"integer": "integer", "decimal": "number", "boolean": "boolean"}.get(strings.form or "")
+            if typed:
+                return {"type": typed}
+        return schema
+
+    def _request(self, exchanges: Exchanges) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for media in sorted(exchanges.media):
+            kind = _kind_of(media)
+            node = exchanges.bodies.get(kind) if kind else None
+            if node is None:
+                content[media] = {}
+            elif kind in _JSON_LIKE:
+                content[media] = {"schema": schema_of(node, self.requests, self.claims)}
+            else:
+                content[media] = {"schema": self._form(node)}
+        if not content:
+            return {}
+        always = sum(exchanges.media.values()) >= exchanges.accepted >= self.claims.required
+        return {"content": content} | ({"required": True} if always else {})
+
+    def _form(self, node: Node) -> Schema:
+        objects = node.settle().get(Objects)
+        if objects is None:
+            return schema_of(node, self.requests, self.claims)
+        return {
+            "type": "object",
+            "properties": {
+                name: self._textual(inner, name) for name, inner in sorted(objects.properties.items()) if name
+            },
+        }
+
+    def _response(self, status: int, answers: Answers) -> dict[str, Any]:
+        told: dict[str, Any] = {"description": _REASONS.get(status, f"Status {status}")}
+        content: dict[str, Any] = {}
+        for media in sorted(answers.media):
+            kind = _kind_of(media)
+            node = answers.bodies.get(kind) if kind else None
+            content[media] = {"schema": schema_of(node, self.answers, self.claims)} if node is not None else {}
+        if content:
+            told["content"] = content
+        named = {name: {"schema": {"type": "string"}} for name in answers.headers if not is_secret_name(name)}
+        if named:
+            told["headers"] = dict(sorted(named.items()))
+        return told
+
+    def share(self, told: dict[str, Any]) -> dict[str, Schema]:
+        """Move objects that come more than once to components; return those."""
+        counts: Counter[str] = Counter()
+        names: dict[str, Counter[str]] = {}
+        for name, schema in _places(told["paths"]):
+            if len(schema.get("properties", ())) >= SHARED:
+                text = _canonical(schema)
+                counts[text] += 1
+                names.setdefault(text, Counter())[name] += 1
+        shared: dict[str, Schema] = {}
+        given: dict[str, str] = {}
+        repeated = [text for text in counts if counts[text] > 1]
+        for text in sorted(repeated, key=lambda text: (-counts[text], text)):
+            name, number = max(sorted(names[text]), key=lambda name: names[text][name]), 2
+            unique = name
+            while unique in shared:
+                unique, number = f"{name}{number}", number + 1
+            given[text] = unique
+            shared[unique] = json.loads(text)
+        _refer(told["paths"], given, top=True)
+        for schema in shared.values():
+            for inner in list(schema.get("properties", {}).values()):
+                _refer(inner, given, top=False)
+            schema["properties"] = {
+                key: _reference(inner, given) for key, inner in schema.get("properties", {}).items()
+            }
+            if isinstance(schema.get("additionalProperties"), dict):
+                _refer(schema["additionalProperties"], given, top=False)
+        return dict(sorted(shared.items()))
+
+
+def _canonical(schema: Schema) -> str:
+    return json.dumps(schema, sort_keys=True, separators=(",", ":"))
+
+
+def _places(node: Any, name: str = "Item") -> Iterable[tuple[str, Schema]]:
+    """Yield each object schema below `node` with a component's name for it."""
+    if isinstance(node, list):
+        for inner in node:
+            yield from _places(inner, name)
+        return
+    if not isinstance(node, dict):
+        return
+    if (
+        "properties" in node
+        and isinstance(node["properties"], dict)
+        and node.get("type") in ("object", ["object", "null"])
+    ):
+        yield name, node
+    for key, inner in node.items():
+        if key == "properties" and isinstance(inner, dict):
+            for prop, schema in inner.items():
+                yield from _places(schema, _title(prop))
+        elif key in ("items", "additionalProperties", "schema", "anyOf", "oneOf", "content"):
+            yield from _places(inner, name)
+        elif isinstance(inner, dict) and key not in ("x-gimbal",):
+            yield from _places(inner, _title(key.rstrip("/").rpartition("/")[2]) if key.startswith("/") else name)
+        elif isinstance(inner, list) and key == "parameters":
+            continue
+
+
+def _is_object(node: Mapping[str, Any]) -> bool:
+    return isinstance(node.get("properties"), dict) and node.get("type") in ("object", ["object", "null"])
+
+
+def _title(key: str) -> str:
+    words = words_of(key.strip("{}")) or ("item",)
+    if words[-1] == "id" and len(words) > 1:
+        words = words[:-1]
+    return re.sub(r"\W", "", "".join(word.title() for word in (*words[:-1], singular(words[-1])))) or "Item"
+
+
+def _reference(schema: Any, given: Mapping[str, str]) -> Any:
+    if isinstance(schema, dict) and "properties" in schema:
+        name = given.get(_canonical(schema))
+        if name:
+            return {"$ref": f"#/components/schemas/{quote(name)}"}
+    return schema
+
+
+def _refer(node: Any, given: Mapping[str, str], top: bool) -> None:
+    """Put references in place of shared schemas below `node`. Outer ones first: what they hold is in the component."""
+    if isinstance(node, list):
+        for index, inner in enumerate(node):
+            node[index] = _reference(inner, given)
+            _refer(node[index], given, top)
+    elif isinstance(node, dict):
+        for key, inner in list(node.items()):
+            node[key] = _reference(inner, given)
+            _refer(node[key], given, top)
+
+
+def _kind_of(media: str) -> Kind | None:
+    if "json" in media and "ndjson" not in media:
+        return Kind.JSON
+    if "ndjson" in media:
+        return Kind.LINES
+    if "form-urlencoded" in media:
+        return Kind.FORM
+    if media.startswith("multipart/"):
+        return Kind.MULTIPART
+    if "xml" in media:
+        return Kind.XML
+    return Kind.SSE if media == "text/event-stream" else Kind.JSON if media == "text/plain" else None
+
+
+def _schemes(evidence: Evidence) -> dict[str, Any]:
+    schemes: dict[str, Any] = {}
+    for told in sorted(evidence.auth):
+        kind, _, name = told.partition(":")
+        if kind == "http" and name in ("basic", "bearer", "digest"):
+            schemes[name] = {"type": "http", "scheme": name}
+        elif kind == "http":
+            schemes[re.sub(r"\W", "_", name)] = {"type": "apiKey", "in": "header", "name": "Authorization"}
+        else:
+            schemes["key_" + re.sub(r"\W", "_", name)] = {"type": "apiKey", "in": kind, "name": name}
+    return schemes
