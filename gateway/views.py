@@ -105,7 +105,28 @@ def headers_view(headers: Headers) -> Facts:
 
 def told(entry: Entry) -> list[Facts]:
     """Return the transcript, oldest first. A line that cannot be read is told as such, never dropped."""
-    return [_line(line) for kept in entry.transcript for line in kept.splitlines()]
+    steps = [_line(line) for kept in entry.transcript for line in kept.splitlines()]
+    return [*steps, *_silence(entry, steps)]
+
+
+def _silence(entry: Entry, steps: Sequence[Facts]) -> Iterable[Facts]:
+    """A holder that died could not tell its last sending; the record's mark can."""
+    record = entry.record
+    ended = any(step.get("did") in ("send", "resolve") and _at(step) >= record.first_sent for step in steps)
+    if record.state is State.IN_DOUBT and record.first_sent and not ended:
+        yield {
+            "at": record.first_sent,
+            "did": "send",
+            "fault": "unknown",
+            "outcome": "in-doubt",
+            "effect": "unknown",
+            "why": "its sender fell silent after the mark that it may send, and before any answer was recorded",
+        }
+
+
+def _at(step: Facts) -> float:
+    at = step.get("at")
+    return at if isinstance(at, int | float) else 0.0
 
 
 def _line(line: bytes) -> Facts:
