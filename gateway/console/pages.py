@@ -25,7 +25,7 @@ from gateway.console.admission import Admitted
 from gateway.console.messages import ConsoleRequest
 from gateway.spans import ago, spell
 from gateway.views import Facts
-from policies.claims import KEY_ONLY, State
+from policies.claims import KEY_ONLY, TERMINAL, State
 
 HTML = b"text/html; charset=utf-8"
 
@@ -107,6 +107,7 @@ def _make() -> Environment:
     made.globals.update(
         sheet=f"/-/static/{SHEET}",
         tone=lambda word: telling.TONES.get(word, "quiet"),
+        ended=[state.value for state in TERMINAL],
         standing=telling.STANDING,
         states=[state.value for state in State],
         events=telling.events,

@@ -30,6 +30,7 @@ from gateway.console.messages import (
     problem_answer,
     redirect,
 )
+from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
 from gateway.console.watching import watch
 from gateway.ports import Clock, Entry, Ledger
@@ -195,7 +196,7 @@ class Console:
                 rules = _known(self._upstreams, name, "upstream")
                 return View("upstream", {**upstream_view(rules), "contracts": self._contracts is not None})
             case ["patterns"]:
-                return View("patterns", {"problems": [_kind(kind) for kind in PROBLEM_TYPES.values()]})
+                return View("patterns", one_of_everything(self._clock.now()))
         raise Stop(not_found(f"No page has the address {'/'.join(['', '-', *parts])!r}."))
 
     async def _overview(self) -> View:

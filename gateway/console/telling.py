@@ -6,7 +6,7 @@ Pure: facts of `gateway.views` -> values that templates lay out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.spans import spell
@@ -92,12 +92,15 @@ def events(view: Facts) -> list[Event]:
         started = at if started is None else started
         number += step.get("did") == "send"
         after = None if at is None or started is None else max(0.0, at - started)
-        told.append(_event(step, at, after, number))
+        event = _event(step, at, after, number)
+        if told and event.why == told[-1].why and not event.number:
+            event = replace(event, why="")  # a change tells the reason of the answer before it once more
+        told.append(event)
     return told
 
 
-def lifeline(view: Facts) -> list[Bar]:
-    """Return the sendings and waits of a call as bars over its life."""
+def lifeline(view: Facts) -> tuple[list[Bar], float]:
+    """Return the sendings and waits of a call as bars, and the seconds from the first to the end of the last."""
     spans: list[tuple[float, float, str, str]] = []
     steps: Any = view["transcript"]
     for step in steps:
@@ -110,10 +113,10 @@ def lifeline(view: Facts) -> list[Bar]:
             case {"did": "wait", "at": int() | float() as at, "seconds": int() | float() as seconds}:
                 spans.append((at, seconds, "pause", f"waited {seconds:g} s"))
     if not spans:
-        return []
+        return [], 0.0
     start = min(at for at, *_ in spans)
     whole = max(max(at + took for at, took, *_ in spans) - start, 0.001)
-    return [_bar((at - start) / whole, took / whole, tone, says) for at, took, tone, says in spans]
+    return [_bar((at - start) / whole, took / whole, tone, says) for at, took, tone, says in spans], whole
 
 
 def gantt(workflow: Facts) -> list[Bar]:

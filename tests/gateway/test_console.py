@@ -1,0 +1,402 @@
+"""The inspection API and the console's pages, over a ledger in memory: no server, no store, no sleeping."""
+
+import asyncio
+import json
+
+import pytest
+
+from discovery.exchange import Response
+from gateway.problems import LedgerUnavailable
+from gateway.tokens import capability
+from policies.claims import Change, State
+from policies.outcome import Effect, Outcome
+from tests.gateway.console_world import ADMIN, CREATED, HOST, SIGNING, UPSTREAMS, World, with_a_past
+
+HTML = (b"accept", b"text/html,application/xhtml+xml")
+FORM = (b"content-type", b"application/x-www-form-urlencoded")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def calls(world: World) -> dict[str, str]:
+    return with_a_past(world)
+
+
+def read(answer) -> dict:
+    return json.loads(answer.body)
+
+
+def header(answer, name: bytes) -> bytes | None:
+    return dict(answer.headers).get(name)
+
+
+# The facts as JSON
+
+
+def test_health_readiness_and_explanations_want_no_token(world):
+    for path in ("/-/health", "/-/ready", "/-/problems", "/-/problems/in-doubt"):
+        assert world.ask("GET", path, b"", ()).status == 200
+
+    assert read(world.ask("GET", "/-/health", b"", ())) == {"status": "ok"}
+
+
+def test_all_else_wants_the_admin_token(world, calls):
+    paths = (
+        "/-/",
+        "/-/calls",
+        "/-/calls.json",
+        f"/-/calls/{calls['done']}.json",
+        "/-/workflows.json",
+        "/-/metrics",
+    )
+    for path in (*paths, "/-/upstreams.json", "/-/patterns", "/-/no-such-page"):
+        refused = world.ask("GET", path, b"", (HOST,))
+        wrong = world.ask("GET", path, b"", (HOST, (b"authorization", b"Bearer " + ADMIN[:-1].encode())))
+
+        assert (refused.status, wrong.status) == (401, 401), path
+        assert read(refused)["type"] == "/-/problems/unauthorized"
+        assert "/data/admin-token" in read(refused)["detail"]
+        assert header(refused, b"www-authenticate")
+
+
+def test_calls_are_listed_newest_first_and_by_state(world, calls):
+    every = read(world.get("/-/calls.json"))
+    doubts = read(world.get("/-/calls.json?state=in-doubt"))
+
+    assert {call["id"] for call in every["calls"]} == set(calls.values())
+    assert every["calls"][0]["id"] == calls["failed"]
+    assert [call["id"] for call in doubts["calls"]] == [calls["doubt"]]
+    assert doubts["calls"][0]["workflow"] == {"type": "sync-order", "id": "order-1138", "step": "notify customer"}
+
+
+def test_a_list_tells_how_to_see_more_of_it(world, calls):
+    first = read(world.get("/-/calls.json?limit=4"))
+    all_ = read(world.get("/-/calls.json" + first["next"]))
+
+    assert len(first["calls"]) == 4
+    assert first["next"] == "?limit=8"
+    assert (len(all_["calls"]), all_["next"]) == (6, None)
+
+
+@pytest.mark.parametrize("query", ["state=lost", "limit=many", "limit=-1", "state=" + "x" * 5000, "a&" * 500])
+def test_a_query_that_cannot_be_read_is_answered_with_what_it_should_be(world, query):
+    refused = world.get(f"/-/calls.json?{query}")
+
+    assert (refused.status, read(refused)["type"]) == (400, "/-/problems/bad-request")
+
+
+def test_a_call_has_the_members_the_interface_names(world, calls):
+    call = read(world.get(f"/-/calls/{calls['done']}.json"))
+
+    assert (call["state"], call["outcome"], call["effect"]) == ("succeeded", "success", "all")
+    assert [attempt.get("status", attempt.get("fault")) for attempt in call["attempts"]] == ["connect", 429, 201]
+    assert call["response"]["body"]["id"] == "ch_1138"
+
+
+def test_json_is_told_by_the_suffix_or_by_accept(world, calls):
+    by_suffix = world.get(f"/-/calls/{calls['done']}.json", HTML)
+    by_accept = world.get(f"/-/calls/{calls['done']}", (b"accept", b"application/json"))
+
+    assert header(by_suffix, b"content-type") == b"application/json"
+    assert by_suffix.body == by_accept.body
+
+
+def test_a_workflows_id_may_hold_anything_percent_encoded(world, calls):
+    found = read(world.get("/-/workflows/reconcile/nightly%2F2026-11-22.json"))
+
+    assert found["id"] == "nightly/2026-11-22"
+    assert [call["workflow"]["step"] for call in found["calls"]] == ["refund", "close month"]
+
+
+def test_a_workflows_page_is_found_where_its_id_ends_in_json(world):
+    asyncio.run(world.call("report.json", "send", State.SUCCEEDED))
+
+    page = world.get("/-/workflows", HTML).body.decode()
+
+    assert "/-/workflows/sync-order/report%2Ejson" in page
+    shown = world.get("/-/workflows/sync-order/report%2Ejson", HTML)
+    assert (shown.status, header(shown, b"content-type")) == (200, b"text/html; charset=utf-8")
+    assert read(world.get("/-/workflows/sync-order/report.json.json"))["id"] == "report.json"
+
+
+def test_a_long_workflow_is_told_in_parts(world):
+    async def live():
+        for number in range(7):
+            await world.call("long", f"step {number}", State.SUCCEEDED)
+
+    asyncio.run(live())
+    first = read(world.get("/-/workflows/sync-order/long.json?limit=4"))
+    rest = read(world.get("/-/workflows/sync-order/long.json" + first["next"]))
+
+    steps = [call["workflow"]["step"] for call in first["calls"] + rest["calls"]]
+    assert steps == [f"step {number}" for number in range(7)]
+    assert (first["total"], rest["next"]) == (7, None)
+
+
+def test_an_upstream_tells_what_is_configured_and_no_secret(world):
+    told = world.get("/-/upstreams/billing.json")
+
+    assert b"s3cr3t" not in told.body
+    facts = read(told)
+    assert facts["injects"] == ["Authorization"]
+    assert facts["rate"] == {"limit": 100, "per": 60, "burst": 20}
+    assert facts["operations"][0]["lookup"] == {
+        "get": "/charges?ref={body.ref}",
+        "found": "/data/0",
+        "absent_after": 60.0,
+    }
+    assert [upstream["name"] for upstream in read(world.get("/-/upstreams.json"))["upstreams"]] == [*UPSTREAMS]
+
+
+def test_what_does_not_exist_is_a_problem_that_says_so(world):
+    paths = ("calls/zz", "calls/" + "0" * 26, "calls/" + "0" * 26 + "/response", "workflows/a/b", "upstreams/none")
+    for path in (
+        *paths,
+        "upstreams/billing/openapi",
+        "upstreams/billing/drift",
+        "problems/none",
+        "static/x",
+        "a/b/c",
+    ):
+        missing = world.get(f"/-/{path}.json")
+
+        assert (missing.status, read(missing)["type"]) == (404, "/-/problems/not-found"), path
+
+
+def test_contracts_are_told_where_there_are_some():
+    class Known:
+        async def openapi(self, upstream, revision):
+            return {"openapi": "3.1.0", "x-revision": revision}
+
+        async def drift(self, upstream):
+            return [{"kind": "field-added"}]
+
+    world = World(contracts=Known())
+
+    assert read(world.get("/-/upstreams/mail/openapi.json?revision=3"))["x-revision"] == 3
+    assert read(world.get("/-/upstreams/mail/drift.json"))["drift"] == [{"kind": "field-added"}]
+
+
+def test_metrics_are_what_the_journal_counts():
+    told = World(metrics=lambda: "gimbal_calls_total 7\n").get("/-/metrics")
+
+    assert told.body == b"gimbal_calls_total 7\n"
+    assert header(told, b"content-type").startswith(b"text/plain; version=0.0.4")
+
+
+def test_a_store_that_is_away_is_said_and_health_is_not_touched(world, monkeypatch):
+    async def away(*_):
+        raise LedgerUnavailable("the store does not answer")
+
+    for name in ("entry", "calls", "workflows", "workflow"):
+        monkeypatch.setattr(world.ledger, name, away)
+
+    for path in ("/-/ready", "/-/calls.json", "/-/", "/-/workflows/a/b.json", "/-/calls/" + "0" * 26):
+        answer = world.get(path)
+        assert (answer.status, read(answer)["type"]) == (503, "/-/problems/ledger-unavailable"), path
+        assert "does not answer" in read(answer)["detail"]
+        assert header(answer, b"retry-after") == b"1"
+    assert world.get("/-/health").status == 200
+
+
+def test_trouble_the_ledger_does_not_tell_keeps_it_from_being_ready():
+    answer = World(trouble=lambda: "the disk is full").get("/-/ready")
+
+    assert answer.status == 503
+    assert "the disk is full" in read(answer)["detail"]
+
+
+def test_a_dead_holders_call_is_shown_as_what_time_made_of_it(world):
+    call = asyncio.run(world.call("order-7", "charge", State.SENDING, took=60.0))
+
+    told = read(world.get(f"/-/calls/{call}.json"))
+
+    assert (told["state"], told["can"]) == ("in-doubt", ["resolve"])
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_are_refused_with_the_ones_that_mean_something(world, method):
+    refused = world.get("/-/calls.json", method=method)
+
+    assert (refused.status, header(refused, b"allow")) == (405, b"GET, HEAD, POST")
+
+
+def test_a_get_changes_nothing(world, calls):
+    refused = world.get(f"/-/calls/{calls['doubt']}/resolve")
+
+    assert (refused.status, header(refused, b"allow")) == (405, b"POST")
+
+
+# A person's word
+
+
+def test_a_doubt_is_settled_with_the_answer_the_upstream_gave(world, calls):
+    response = {"status": 202, "headers": [["X-Id", "7"], ["Connection", "close"]], "body": {"id": "msg_7"}}
+    body = {"applied": True, "response": response, "because": "seen in its outbox"}
+
+    settled = read(world.post(f"/-/calls/{calls['doubt']}/resolve", body))
+
+    assert (settled["state"], settled["effect"]) == ("succeeded", "all")
+    assert settled["response"] == {
+        "status": 202,
+        "headers": {"X-Id": "7", "content-type": "application/json"},
+        "body": {"id": "msg_7"},
+    }
+    assert settled["transcript"][-1]["evidence"] == "seen in its outbox"
+    assert settled["transcript"][-1]["by"] == "the admin token"
+
+
+def test_a_doubt_that_had_no_effect_is_free_to_be_sent(world, calls):
+    assert read(world.post(f"/-/calls/{calls['doubt']}/resolve", {"applied": False}))["state"] == "new"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        {},
+        {"applied": "yes"},
+        {"applied": 1},
+        {"applied": True, "because": 7},
+        {"applied": False, "response": {"status": 200}},
+        {"applied": True, "response": "ok"},
+        {"applied": True, "response": {"status": 99}},
+        {"applied": True, "response": {"status": True}},
+        {"applied": True, "response": {"statusCode": 200}},
+        {"applied": True, "response": {"headers": {"X": "a\r\nSet-Cookie: b"}}},
+        {"applied": True, "response": {"headers": {"X Y": "a"}}},
+        {"applied": True, "response": {"headers": {"X": "☃"}}},
+        {"applied": True, "response": {"headers": [["X"]]}},
+        {"applied": True, "response": {"headers": "X: y"}},
+        {"applied": True, "response": {"body": "\ud800"}},
+    ],
+)
+def test_a_verdict_that_cannot_be_read_changes_nothing(world, calls, body):
+    refused = world.post(f"/-/calls/{calls['doubt']}/resolve", body)
+
+    assert (refused.status, read(refused)["type"]) == (400, "/-/problems/bad-request")
+    assert read(world.get(f"/-/calls/{calls['doubt']}.json"))["state"] == "in-doubt"
+
+
+def test_what_a_state_does_not_allow_is_a_conflict_that_names_the_state(world, calls):
+    for deed, call in (("resolve", "done"), ("retry", "done"), ("cancel", "doubt"), ("retry", "doubt")):
+        refused = world.post(f"/-/calls/{calls[call]}/{deed}", {"applied": True})
+
+        assert (refused.status, read(refused)["type"]) == (409, "/-/problems/wrong-state")
+        assert read(refused)["state"] in ("succeeded", "in-doubt")
+    assert world.post(f"/-/calls/{'0' * 26}/cancel").status == 404
+
+
+def test_a_waiting_call_is_hurried_or_given_up(world, calls):
+    hurried = read(world.post(f"/-/calls/{calls['waiting']}/retry"))
+    cancelled = read(world.post(f"/-/calls/{calls['waiting']}/cancel"))
+
+    assert (hurried["state"], hurried["not_before"]) == ("waiting", world.clock.now())
+    assert cancelled["state"] == "cancelled"
+
+
+def test_a_workflow_ends_once_nothing_in_it_is_open(world, calls):
+    path = "/-/workflows/sync-order/order-1138"
+    refused = world.post(f"{path}/end")
+    world.post(f"/-/calls/{calls['doubt']}/resolve", {"applied": True})
+    ended = world.post(f"{path}/end")
+
+    assert (refused.status, read(refused)["type"]) == (409, "/-/problems/wrong-state")
+    assert (ended.status, read(ended)["state"]) == (200, "ended")
+    assert world.post("/-/workflows/sync-order/none/end").status == 404
+
+
+# The capability of one call
+
+
+def watching(call: str) -> str:
+    return f"/-/calls/{call}?token={capability(SIGNING, call)}"
+
+
+def test_a_capability_tells_202_while_the_call_waits(world, calls):
+    told = world.ask("GET", watching(calls["waiting"]), b"", ())
+
+    assert told.status == 202
+    assert int(header(told, b"retry-after")) == 297
+    assert read(told)["state"] == "waiting"
+
+
+def test_a_capability_tells_the_reply_byte_for_byte(world, calls):
+    told = world.ask("GET", watching(calls["done"]), b"", ())
+
+    assert (told.status, told.body) == (CREATED.status, CREATED.body)
+    assert told.headers[:3] == CREATED.headers
+    assert header(told, b"idempotent-replayed") == b"true"
+    assert header(told, b"gimbal-call") == calls["done"].encode()
+    assert header(told, b"content-security-policy") == b"sandbox"
+
+
+def test_a_capability_opens_no_other_call_and_no_other_address(world, calls):
+    token = capability(SIGNING, calls["done"])
+
+    for path in (
+        f"calls/{calls['doubt']}",
+        f"calls/{calls['done']}/response",
+        "calls",
+        f"calls/{calls['done']}/cancel",
+    ):
+        assert world.ask("GET", f"/-/{path}?token={token}", b"", (HOST,)).status == 401
+
+
+def test_a_watcher_is_held_as_long_as_it_prefers(world, calls):
+    held = world.ask("GET", watching(calls["waiting"]), b"", ((b"prefer", b"wait=5"),))
+
+    assert held.status == 202
+    assert sum(world.clock.slept) == pytest.approx(5.0)
+    assert len(world.clock.slept) < 40
+
+
+def test_a_watcher_is_told_the_reply_as_soon_as_there_is_one(world):
+    call = asyncio.run(world.call("order-8", "charge", State.SENDING, took=0.0))
+
+    def answer_at_the_third_look():
+        if len(world.clock.slept) != 3:
+            return None
+        change = Change(State.SUCCEEDED, Outcome.SUCCESS, Effect.ALL)
+        return world.ledger.change(call, 1, change, reply=Response(200, (), b"at last"))
+
+    world.clock.when_slept = answer_at_the_third_look
+    told = world.ask("GET", watching(call), b"", ((b"prefer", b"wait=5"),))
+
+    assert (told.status, told.body) == (200, b"at last")
+    assert len(world.clock.slept) <= 4
+
+
+def test_a_watcher_is_never_held_beyond_a_minute(world, calls):
+    held = world.ask("GET", watching(calls["waiting"]), b"", ((b"prefer", b"respond-async, wait=100000"),))
+
+    assert held.status == 202
+    assert sum(world.clock.slept) == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "slug"),
+    [("doubt", 502, "in-doubt"), ("exhausted", 502, "exhausted"), ("given-up", 410, "cancelled")],
+)
+def test_a_watcher_is_told_the_problem_where_there_is_no_reply(world, calls, name, status, slug):
+    if name == "given-up":
+        world.post(f"/-/calls/{calls['waiting']}/cancel")
+        calls[name] = calls["waiting"]
+
+    told = world.ask("GET", watching(calls[name]), b"", ())
+
+    assert (told.status, read(told)["type"]) == (status, f"/-/problems/{slug}")
+    assert read(told)["call"] == calls[name]
+
+
+def test_a_watcher_is_told_that_the_reply_is_missing_where_nobody_gave_it(world, calls):
+    world.post(f"/-/calls/{calls['doubt']}/resolve", {"applied": True})
+
+    told = world.ask("GET", watching(calls["doubt"]), b"", ())
+
+    assert (told.status, read(told)["type"]) == (502, "/-/problems/reply-missing")
