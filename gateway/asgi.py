@@ -166,12 +166,11 @@ class Application:
             caller = known
         if target[:1] != b"/":
             return self.gate.by_host(method, target, forwardable(headers), caller)
-        name, slash, rest = target[1:].partition(b"/")
-        bare, question, query = name.partition(b"?")
-        path = (
-            (b"/" + rest) if slash and not question else b"/" + question + query + (slash + rest if slash else b"")
+        path, question, query = target.partition(b"?")
+        name, _, rest = path[1:].partition(b"/")
+        return Arrival(
+            name.decode("latin-1"), method, b"/" + rest + question + query, forwardable(headers), caller
         )
-        return Arrival(bare.decode("latin-1"), method, path, forwardable(headers), caller)
 
     async def _inspect(self, scope: Scope, target: bytes, headers: Headers, receive: Receive, send: Send) -> None:
         if self.console is None:

@@ -19,10 +19,11 @@ import uvicorn
 from gateway.asgi import Application, Protocol
 from gateway.clock import SystemClock
 from gateway.compose import Gateway, open_gateway, rules_of
+from gateway.console import Console
 from gateway.engine import Engine
 from gateway.problems import ConfigError, GimbalError
 from gateway.settings import Settings
-from gateway.tokens import admin_token, capability, signing_key
+from gateway.tokens import FILE, admin_token, capability, signing_key
 
 GRACE = 30
 """Seconds calls under way may take to end after SIGTERM: the default patience of a caller."""
@@ -170,11 +171,10 @@ class _Server(uvicorn.Server):
         self._ready()
 
 
-def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Any:
-    try:
-        from gateway.console import Console
-    except ImportError:
-        return None
+def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
+    def trouble() -> str:
+        status = gateway.engine.status() if gateway.engine else None
+        return "" if status is None or status.alive else status.why
 
     return Console(
         gateway.ledger,
@@ -182,8 +182,11 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Any:
         SystemClock(),
         admin=admin_token(settings.data),
         signing=signing,
+        hosts=() if settings.loopback else (settings.host,),
+        token_at=str(settings.data / FILE),
         kept=settings.retention.ended,
         metrics=gateway.journal.metrics,
+        trouble=trouble,
     )
 
 
