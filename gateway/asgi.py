@@ -60,12 +60,13 @@ class Console(Typing):
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, keeping the target verbatim and bounding the head."""
 
+    limit = HEAD_LIMIT
     _head = 0
 
     def data_received(self, data: bytes) -> None:
         if self._head >= 0:
             self._head += len(data)
-            if self._head > HEAD_LIMIT + 65536:  # one read may hold a whole head and the start of its body
+            if self._head > self.limit + 65536:  # one read may hold a whole head and the start of its body
                 return self._refuse()
         super().data_received(data)
         return None
@@ -77,7 +78,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head = -1
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_LIMIT:
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limit:
             raise ValueError("the head is too large")
         super().on_headers_complete()
 

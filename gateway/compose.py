@@ -92,7 +92,7 @@ async def open_gateway(
 async def _store(settings: Settings) -> tuple[Engine | None, str]:
     if settings.store:
         return None, settings.store
-    engine = Engine(settings.data)
+    engine = Engine(settings.data, settings.fsync)
     return engine, await asyncio.to_thread(engine.ensure)
 
 

@@ -144,7 +144,7 @@ async def _serve(
         )
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=type("Bounded", (Protocol,), {"limit": settings.limits.headers}),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -165,6 +165,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End in good order on SIGINT and SIGTERM; uvicorn would raise them again, past our own clean-up."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -192,7 +206,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
 
 def _several(settings: Settings, listener: socket.socket) -> int:
     """Fork workers around one socket; they end with us, and one that dies is replaced."""
-    engine = None if settings.store else Engine(settings.data)
+    engine = None if settings.store else Engine(settings.data, settings.fsync)
     if engine is not None:
         engine.ensure()
     children: set[int] = set()
