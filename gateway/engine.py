@@ -146,11 +146,12 @@ class Engine:
                 in_a_row = 0
             why = self.home.last_words() or "it ended without a word"
             self._status = replace(self._status, alive=False, why=f"the engine ended: {why}")
-            await asyncio.sleep(BACKOFF[min(in_a_row, len(BACKOFF) - 1)])
-            in_a_row += 1
-            with contextlib.suppress(EngineError):  # the status has it
-                await asyncio.to_thread(self.ensure)
-                self._status = replace(self._status, restarts=self._status.restarts + 1)
+            while not self._status.alive:
+                await asyncio.sleep(BACKOFF[min(in_a_row, len(BACKOFF) - 1)])
+                in_a_row += 1
+                with contextlib.suppress(EngineError):  # the status has it
+                    await asyncio.to_thread(self.ensure)
+            self._status = replace(self._status, restarts=self._status.restarts + 1)
 
     def repair(self) -> str:
         """Cut a damaged journal at the damage and return what was done; the damaged one is kept beside it.

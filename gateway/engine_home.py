@@ -41,6 +41,7 @@ DAMAGED = "its journal is damaged: `gimbal doctor --repair` cuts it at the damag
 
 TROUBLES = (
     ("No space left on device", "the disk is full: make room under {home}"),
+    ("Short write while writing to the AOF", "the disk is full: make room under {home}"),
     ("Disk quota exceeded", "the disk quota is used up: make room under {home}"),
     ("Bad file format", DAMAGED),
     ("Unexpected end of file", DAMAGED),
