@@ -289,7 +289,8 @@ def _markup(body: bytes, media: bytes, broken: str) -> Body:
     try:
         return Body(Kind.XML, _xml(body), broken)
     except DefusedXmlException as error:
-        return Body(Kind.UNREADABLE, note=f"XML that declares entities: {type(error).__name__}", hostile=True)
+        note = f"declares entities ({type(error).__name__})"
+        return Body(Kind.UNREADABLE, plain_text(_text(body[:20_000], media)), note, hostile=True)
     except _TooMuch as error:
         return Body(Kind.UNREADABLE, note=str(error), hostile=True)
     except (ParseError, ValueError, LookupError) as error:
