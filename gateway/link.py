@@ -56,6 +56,10 @@ class Link:
         self._watch: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
     async def do(self, *command: Argument) -> Any:
         """Send one command and return its answer."""
         return await self._answer(self._enqueue(command))
