@@ -8,11 +8,13 @@ and a bound on the head.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any
 from typing import Protocol as Typing
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from discovery.exchange import Headers, Response
@@ -30,6 +32,11 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head. Twice what common servers take: credentials and traces grow."""
+
+ONE_READ = 256 * 1024
+"""Bytes the event loop hands over at once, at most (uvloop's buffer): a head comes with what follows it."""
+
+FRAMING = (b"content-length", b"transfer-encoding")
 
 TARGET = "gimbal.target"
 """Where `Protocol` leaves the request's target as it was written."""
@@ -58,35 +65,70 @@ class Console(Typing):
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, keeping the target verbatim and bounding the head."""
+    """uvicorn's protocol, keeping the target verbatim, bounding the head, and dropping trailers.
+
+    A wish to upgrade is ignored (RFC 9110 7.8). The parser stops at one, before the body: a new parser is told
+    the message's framing and goes on there.
+    """
 
     limit = HEAD_LIMIT
-    _head = 0
+    _head = -1  # bytes of the head so far, by the read; -1: none is under way
+    _too_large = False
+    _resuming = False
+    _stopped_at: int | None = None
 
     def data_received(self, data: bytes) -> None:
-        if self._head >= 0:
-            self._head += len(data)
-            if self._head > self.limit + 65536:  # one read may hold a whole head and the start of its body
-                return self._refuse()
         super().data_received(data)
-        return None
+        while (at := self._stopped_at) is not None and not self.transport.is_closing():
+            self._stopped_at = None
+            data = self._framing() + data[at:]
+            self.parser = HttpRequestParser(self)
+            self._resuming = True
+            super().data_received(data)
+        if self._head >= 0 and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > self.limit + ONE_READ:
+                self._too_large = True
+                self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        self._head = 0
-        super().on_message_begin()
+        if not self._resuming:
+            self._head = 0
+            super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._resuming:
+            self._resuming = False
+            return
         self._head = -1
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         if sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limit:
+            self._too_large = True
             raise ValueError("the head is too large")
         super().on_headers_complete()
+        self.headers = []  # trailers come in as headers do; the scope's list is as it shall be
 
-    def _refuse(self) -> None:
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._too_large:
+            return super().send_400_response(msg)
         self.transport.write(
             b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         )
         self.transport.close()
+        return None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        stopped = sys.exc_info()[1]
+        assert isinstance(stopped, HttpParserUpgrade)
+        self._stopped_at = stopped.args[0]
+
+    def _framing(self) -> bytes:
+        lines = [b"%s: %s\r\n" % header for header in self.scope["headers"] if header[0] in FRAMING]
+        return b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
 
 
 class Application:
@@ -129,7 +171,10 @@ class Application:
         if isinstance(who, Problem):
             await _respond(send, who.status, _problem_headers(who), document(who))
             return
-        body, rest = await _body(receive, headers, who)
+        try:
+            body, rest = await _body(receive, headers, who)
+        except _HungUp:
+            return
         if body is None:
             problem = too_large(who)
             await _respond(send, 413, (*_problem_headers(problem), (b"connection", b"close")), document(problem))
@@ -249,35 +294,39 @@ def _problem_headers(problem: Problem) -> Headers:
     )
 
 
+class _HungUp(Exception):
+    """The caller left inside its request: nobody waits, and what came of the body is not what was meant."""
+
+
 async def _body(
     receive: Receive, headers: Headers, who: Identified
 ) -> tuple[bytes | None, AsyncIterator[bytes] | None]:
     """Return the body whole while it is within the limit, else what came so far as the start of a stream.
 
-    None: it has to be whole (a step's), and is too large.
+    None: it has to be whole (a step's), and is too large. Raises `_HungUp`.
     """
     limit = who.known.rules.body_limit
     declared = next((value for name, value in headers if name == b"content-length"), b"0")
     if declared.isdigit() and int(declared) > limit:
         return (None, None) if who.step else (b"", _parts(receive, []))
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body, None
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
+    parts: list[bytes] = []
+    size = 0
+    while True:
         message = await receive()
-        part = message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            raise _HungUp
+        part: bytes = message.get("body", b"")
+        more = message.get("more_body")
+        if not (parts or more):
+            return part, None
         parts.append(part)
         size += len(part)
         if size > limit:
             if who.step:
                 return None, None
-            return b"", _parts(receive, parts if message.get("more_body") else [*parts, b""])
-    if message["type"] == "http.disconnect":
-        return b"".join(parts), None
-    return b"".join(parts), None
+            return b"", _parts(receive, parts if more else [*parts, b""])
+        if not more:
+            return b"".join(parts), None
 
 
 async def _parts(receive: Receive, parts: list[bytes]) -> AsyncIterator[bytes]:
@@ -301,7 +350,7 @@ async def _whole(receive: Receive, limit: int) -> bytes | None:
         message = await receive()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > limit:
+        if size > limit or message["type"] == "http.disconnect":
             return None
         if not message.get("more_body"):
             return b"".join(parts)

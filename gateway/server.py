@@ -149,6 +149,7 @@ async def _serve(
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # they are the upstream's to read, not ours
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE,
