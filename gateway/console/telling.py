@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from discovery.exchange import UNSENT_PHASES
 from gateway.spans import spell
 from gateway.views import Facts
 
@@ -185,8 +186,9 @@ def _event(step: Facts, at: float | None, after: float | None, number: int) -> E
 def _answer(step: Facts) -> str:
     if step.get("status") is not None:
         return f"Answered with status {step['status']}."
+    phase = str(step.get("fault") or "unknown")
     detail = f": {step['detail']}" if step.get("detail") else ""
-    return f"No answer; it broke off in phase {step.get('fault') or 'unknown'}{detail}."
+    return f"{'Never sent' if phase in UNSENT_PHASES else 'No answer'} (phase {phase}){detail}."
 
 
 def _by(step: Facts) -> str:

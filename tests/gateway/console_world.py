@@ -5,6 +5,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from discovery.exchange import Request, Response
@@ -34,6 +35,12 @@ UPSTREAMS = {
     ),
     "mail": UpstreamRules("mail", "http://127.0.0.1:9025", timeout=5.0, attempts=3),
 }
+
+
+def live(coroutine):
+    """Run to its end, on a thread of its own: playwright keeps a loop running on the tests' thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 class Clock:
@@ -80,7 +87,7 @@ class World:
 
     def ask(self, method: str, path: str, body: bytes, headers: tuple[tuple[bytes, bytes], ...]):
         target, _, query = path.encode().partition(b"?")
-        return asyncio.run(self.console.answer(ConsoleRequest(method, target, query, headers, body)))
+        return live(self.console.answer(ConsoleRequest(method, target, query, headers, body)))
 
     async def call(
         self,
@@ -158,7 +165,7 @@ def waited(at: float, seconds: float, why: str) -> dict[str, object]:
 
 def with_a_past(world: World) -> dict[str, str]:
     """Fill the world; return calls by name."""
-    return asyncio.run(_live(world))
+    return live(_live(world))
 
 
 async def _live(world: World) -> dict[str, str]:

@@ -2,16 +2,24 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from discovery.exchange import Response
+from discovery.exchange import Request, Response
+from gateway.console import ConsoleRequest
+from gateway.problem_types import PROBLEM_TYPES
 from gateway.problems import LedgerUnavailable
 from gateway.tokens import capability
 from policies.claims import Change, State
 from policies.outcome import Effect, Outcome
-from tests.gateway.console_world import ADMIN, CREATED, HOST, SIGNING, UPSTREAMS, World, with_a_past
+from tests.gateway.console_world import ADMIN, BEARER, CREATED, HOST, SIGNING, UPSTREAMS, World, with_a_past
 
+ROOT = Path(__file__).parents[2]
 HTML = (b"accept", b"text/html,application/xhtml+xml")
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
 
@@ -400,3 +408,299 @@ def test_a_watcher_is_told_that_the_reply_is_missing_where_nobody_gave_it(world,
     told = world.ask("GET", watching(calls["doubt"]), b"", ())
 
     assert (told.status, read(told)["type"]) == (502, "/-/problems/reply-missing")
+
+
+# Who may look
+
+
+def sign_in(world: World) -> tuple[bytes, bytes]:
+    """Sign in as a browser does; return the Cookie header."""
+    entered = world.ask("GET", f"/-/login?token={ADMIN}", b"", (HOST, HTML))
+    assert (entered.status, header(entered, b"location")) == (303, b"/-/")
+    return b"cookie", header(entered, b"set-cookie").partition(b";")[0]
+
+
+def form_token(world: World, cookie: tuple[bytes, bytes]) -> str:
+    page = world.ask("GET", "/-/calls", b"", (HOST, HTML, cookie)).body.decode()
+    return re.search(r'name="form" value="([^"]+)"', page)[1]
+
+
+def test_the_printed_link_signs_a_browser_in_with_a_cookie_that_is_not_the_token(world):
+    entered = world.ask("GET", f"/-/login?token={ADMIN}", b"", (HOST, HTML))
+    cookie = header(entered, b"set-cookie")
+
+    assert b"HttpOnly" in cookie and b"SameSite=Strict" in cookie and b"Path=/-/" in cookie
+    assert ADMIN.encode() not in cookie
+    assert world.ask("GET", "/-/", b"", (HOST, HTML, sign_in(world))).status == 200
+
+
+def test_a_session_ends_and_a_forged_one_never_began(world):
+    name, value = sign_in(world)
+    world.clock.time += 7 * 86400 - 1
+    assert world.ask("GET", "/-/calls", b"", (HOST, (name, value))).status == 200
+
+    world.clock.time += 2
+    assert world.ask("GET", "/-/calls", b"", (HOST, (name, value))).status == 401
+    key, _, session = value.partition(b"=")
+    later = b"99" + session
+    for forged in (
+        later,
+        session[:-1] + b"x",
+        b"",
+        b".",
+        b"9" * 12 + b"." + b"0" * 40,
+        "²".encode("latin-1") + session,
+    ):
+        assert world.ask("GET", "/-/calls", b"", (HOST, (name, key + b"=" + forged))).status == 401
+
+
+def test_a_wrong_token_signs_nobody_in_and_the_page_says_where_the_token_is(world):
+    for token in ("wrong", "", ADMIN + "x"):
+        refused = world.ask("GET", f"/-/login?token={token}", b"", (HOST, HTML))
+
+        assert (refused.status, header(refused, b"set-cookie")) == (401, None)
+        assert b"/data/admin-token" in refused.body
+        assert b'type="password"' in refused.body
+
+
+def test_a_person_may_type_the_token_and_sign_out_again(world):
+    entered = world.ask("POST", "/-/login", f"token={ADMIN}".encode(), (HOST, HTML, FORM))
+    assert entered.status == 303
+
+    cookie = sign_in(world)
+    left = world.ask("POST", "/-/logout", f"form={form_token(world, cookie)}".encode(), (HOST, HTML, FORM, cookie))
+
+    assert b"Max-Age=0" in header(left, b"set-cookie")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"127.0.0.1:8470", 200),
+        (b"127.1.2.3", 200),
+        (b"[::1]:8470", 200),
+        (b"10.0.0.7:8470", 200),
+        (b"localhost:1", 200),
+        (b"gimbal.localhost", 200),
+        (b"LOCALHOST.", 200),
+        (b"Gateway.Internal:8470", 200),
+        (b"evil.example", 403),
+        (b"evil.example:8470", 403),
+        (b"127.0.0.1.evil.example", 403),
+        (b"localhost.evil.example", 403),
+        (b"notlocalhost", 403),
+        (b"", 403),
+    ],
+)
+def test_the_console_answers_to_names_that_cannot_be_rebound(host, status):
+    world = World(hosts=["gateway.internal"])
+
+    assert world.ask("GET", "/-/calls.json", b"", ((b"host", host), BEARER)).status == status
+    assert world.ask("GET", f"/-/login?token={ADMIN}", b"", ((b"host", host),)).status == (
+        303 if status == 200 else 403
+    )
+    assert world.ask("GET", "/-/health", b"", ((b"host", host),)).status == 200
+
+
+def test_a_browsers_session_changes_nothing_without_the_forms_token(world, calls):
+    cookie = sign_in(world)
+    path = f"/-/calls/{calls['waiting']}/cancel"
+    token = form_token(world, cookie)
+
+    for body, *more in (
+        (b"",),
+        (b"form=wrong",),
+        (f"form={token}".encode(), (b"origin", b"http://evil.example")),
+        (f"form={token}".encode(), (b"origin", b"http://127.0.0.1:9999")),
+    ):
+        assert world.ask("POST", path, body, (HOST, FORM, cookie, *more)).status == 403
+    assert (
+        world.ask("POST", path, b'{"form": "x"}', (HOST, cookie, (b"content-type", b"application/json"))).status
+        == 403
+    )
+    assert read(world.get(f"/-/calls/{calls['waiting']}.json"))["state"] == "waiting"
+
+    done = world.ask(
+        "POST", path, f"form={token}".encode(), (HOST, HTML, FORM, cookie, (b"origin", b"http://127.0.0.1:8470"))
+    )
+    assert (done.status, header(done, b"location").decode()) == (303, f"/-/calls/{calls['waiting']}")
+    assert read(world.get(f"/-/calls/{calls['waiting']}.json"))["state"] == "cancelled"
+
+
+def test_a_script_or_frame_cannot_use_a_browsers_session(world):
+    cookie = sign_in(world)
+
+    for dest in (b"empty", b"iframe", b"image", b"script"):
+        assert world.ask("GET", "/-/calls.json", b"", (HOST, cookie, (b"sec-fetch-dest", dest))).status == 401
+    assert world.ask("GET", "/-/calls.json", b"", (HOST, cookie, (b"sec-fetch-dest", b"document"))).status == 200
+
+
+# The pages
+
+
+PAGES = ("/-/", "/-/calls", "/-/calls?state=in-doubt", "/-/workflows", "/-/upstreams", "/-/upstreams/billing")
+MORE_PAGES = ("/-/upstreams/mail", "/-/patterns", "/-/problems", "/-/problems/deferred", "/-/?live=1")
+
+
+def every_page(world: World, calls: dict[str, str]) -> dict[str, bytes]:
+    paths = [*PAGES, *MORE_PAGES, *(f"/-/calls/{call}" for call in calls.values())]
+    paths += ["/-/workflows/sync-order/order-1138", "/-/workflows/reconcile/nightly%2F2026-11-22"]
+    found = {path: world.get(path, HTML) for path in paths}
+    assert {answer.status for answer in found.values()} == {200}
+    return {path: answer.body for path, answer in found.items()}
+
+
+def test_no_page_and_no_json_holds_a_secret(world, calls):
+    for path, body in every_page(world, calls).items():
+        assert b"s3cr3t" not in body, path
+        as_json = "/-/index.json" if path.startswith("/-/?") or path == "/-/" else path.replace("?", ".json?")
+        told = world.get(as_json if ".json" in as_json else f"{as_json}.json")
+        assert told.status == 200
+        assert b"s3cr3t" not in told.body, path
+
+
+def test_every_page_names_its_json_and_links_lead_somewhere(world, calls):
+    seen = set()
+    pages = every_page(world, calls)
+    del pages["/-/patterns"]  # it shows samples, which lead nowhere
+    for path, body in pages.items():
+        links = {link.replace("&amp;", "&") for link in re.findall(r'(?:href|action)="([^"#]+)', body.decode())}
+        for link in links:
+            target = path.partition("?")[0] + link if link.startswith("?") else link
+            if target.startswith("/") and target not in seen:
+                seen.add(target)
+                assert world.get(target, HTML).status in (200, 405, 401 if "log" in target else 200), (path, link)
+    assert len(seen) > 40
+
+
+def test_every_answer_is_guarded(world, calls):
+    paths = (*PAGES, "/-/calls.json", "/-/health", "/-/metrics", "/-/no-such-page", "/-/calls/zz")
+    answers = [world.get(path, HTML) for path in paths] + [world.ask("GET", "/-/", b"", (HOST, HTML))]
+    answers += [
+        world.post(f"/-/calls/{calls['waiting']}/retry"),
+        world.ask("GET", "/-/", b"", ((b"host", b"evil"),)),
+    ]
+    for answer in answers:
+        policy = header(answer, b"content-security-policy").decode()
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert header(answer, b"x-content-type-options") == b"nosniff"
+        assert header(answer, b"cache-control") == b"no-store"
+        assert header(answer, b"referrer-policy") and header(answer, b"cross-origin-opener-policy")
+        assert len(answer.body) == int(header(answer, b"content-length"))
+
+
+def test_what_others_wrote_is_shown_and_never_acts(world):
+    nasty = '"><script>alert(1)</script>\u202e'
+    body = Response(200, ((b"content-type", b"text/html"),), nasty.encode())
+    told = ({"at": 0.0, "did": "send", "status": 200, "outcome": nasty, "why": nasty, "detail": nasty},)
+    asked = Request("POST", b"/%3Cb%3E<script>", ((b"X-Note", nasty.encode()),), nasty.encode())
+    call = asyncio.run(
+        world.call(nasty, nasty, State.SUCCEEDED, type="<i>", request=asked, reply=body, told=told, upstream="<u>")
+    )
+
+    workflow = f"/-/workflows/{quote('<i>', safe='')}/{quote(nasty, safe='')}"
+    for path in ("/-/", "/-/calls", f"/-/calls/{call}", "/-/workflows", workflow):
+        page = world.get(path, HTML)
+        assert page.status == 200, path
+        assert b"<script" not in page.body and b"<i>" not in page.body and b"<u>" not in page.body, path
+        assert "\u202e" not in page.body.decode(), path
+
+
+def test_a_long_body_is_cut_and_the_rest_is_a_link_away(world):
+    rows = [{"id": number, "password": "s3cr3t"} for number in range(20_000)]
+    reply = Response(200, ((b"content-type", b"application/json"),), json.dumps(rows).encode())
+    call = asyncio.run(world.call("long", "export", State.SUCCEEDED, reply=reply))
+
+    page = world.get(f"/-/calls/{call}", HTML).body.decode()
+    rest = world.get(f"/-/calls/{call}/response")
+
+    assert f'href="/-/calls/{call}/response"' in page
+    assert len(page) < 1_000_000
+    assert rest.body.count(b'"id"') == 20_000 and b"s3cr3t" not in rest.body
+    assert header(rest, b"content-type").startswith(b"text/plain")
+
+
+def test_a_calls_page_offers_what_its_state_allows(world, calls):
+    def page(name):
+        return world.get(f"/-/calls/{calls[name]}", HTML).body.decode()
+
+    assert "It took effect</button>" in page("doubt") and "/resolve" in page("doubt")
+    assert "Run now</button>" in page("waiting") and "Give up</button>" in page("waiting")
+    assert "Make it due</button>" in page("exhausted")
+    assert "<button" not in page("done").partition("<main")[2]
+
+
+def test_a_doubt_is_settled_from_its_page(world, calls):
+    cookie = sign_in(world)
+    said = {
+        "form": form_token(world, cookie),
+        "applied": "yes",
+        "because": "seen",
+        "status": "202",
+        "body": '{"a":1}',
+    }
+
+    done = world.ask(
+        "POST", f"/-/calls/{calls['doubt']}/resolve", urlencode(said).encode(), (HOST, HTML, FORM, cookie)
+    )
+    told = read(world.get(f"/-/calls/{calls['doubt']}.json"))
+
+    assert done.status == 303
+    assert (told["state"], told["response"]["status"], told["response"]["body"]) == ("succeeded", 202, {"a": 1})
+    assert told["transcript"][-1]["by"] == "a person at the console"
+
+
+def test_a_refusal_is_a_page_where_a_page_is_wanted(world, calls):
+    missing = world.get("/-/calls/zz", HTML)
+    conflict = world.post(f"/-/calls/{calls['done']}/cancel", None, HTML)
+
+    assert (missing.status, header(missing, b"content-type")) == (404, b"text/html; charset=utf-8")
+    assert (conflict.status, b"<h1>The call&#39;s state does not allow that</h1>" in conflict.body) == (409, True)
+
+
+def test_the_style_sheet_is_public_and_its_address_changes_with_it(world):
+    page = world.ask("GET", "/-/problems", b"", ()).body.decode()
+    address = re.search(r'rel="stylesheet" href="([^"]+)"', page)[1]
+    sheet = world.ask("GET", address, b"", ())
+
+    assert (sheet.status, header(sheet, b"content-type")) == (200, b"text/css; charset=utf-8")
+    assert b"prefers-color-scheme: dark" in sheet.body
+    assert b"immutable" in header(sheet, b"cache-control")
+    assert re.fullmatch(r"/-/static/console\.[0-9a-f]{10}\.css", address)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.sampled_from(["GET", "HEAD", "POST"]), st.booleans())
+@example(b"workflows/%ff/a", b"", "GET", True)
+@example(b"calls/%2e%2e/resolve", b"", "POST", False)
+@example(b"static/../routes.py", b"", "GET", True)
+@example(b"static/%2e%2e%2froutes.py", b"", "GET", True)
+@example("workflows/²/³.json".encode(), b"from=%B2", "GET", False)
+@settings(max_examples=150, deadline=None)
+def test_no_address_makes_it_fail(path, query, method, html):
+    world = World()
+    request = ConsoleRequest(method, b"/-/" + path, query, (HOST, BEARER, *((HTML,) if html else ())), query)
+
+    assert asyncio.run(world.console.answer(request)).status < 500
+
+
+# The explanations of problems
+
+
+def test_every_problem_the_code_states_is_explained():
+    stated = set()
+    for folder in ("gateway", "policies"):
+        for file in (ROOT / folder).rglob("*.py"):
+            stated |= set(re.findall(r'Problem\(\s*"([a-z-]+)"', file.read_text()))
+
+    assert stated > {"in-doubt", "deferred", "unknown-upstream", "wrong-state"}
+    assert stated <= PROBLEM_TYPES.keys()
+
+
+def test_an_explanation_says_what_it_means_and_what_to_do(world):
+    for slug in PROBLEM_TYPES:
+        told = read(world.ask("GET", f"/-/problems/{slug}.json", b"", ()))
+        page = world.ask("GET", f"/-/problems/{slug}", b"", (HTML,)).body
+
+        assert told["type"] == f"/-/problems/{slug}"
+        assert told["means"].endswith(".") and all(line.endswith(".") for line in told["cure"])
+        assert b"What to do" in page
