@@ -1,0 +1,37 @@
+"""`make bench`: what Gimbal costs, as ratios against peers measured in the same run. `--help` lists the benches.
+
+Numbers are printed, and kept as JSON under `tests/bench/out/`; nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+BENCHES = {
+    "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
+    "start": "how long `import gateway` and `gimbal --help` take",
+}
+"""Module beside this one -> what it measures. It has `options(parser)` and `main(options)`."""
+
+BY_DEFAULT = "speed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="tests/bench/run.py", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
+    benches = parser.add_subparsers(metavar="BENCH", help=f"default: {BY_DEFAULT}")
+    for name, line in BENCHES.items():
+        bench = import_module(name)
+        one = benches.add_parser(name, help=line, description=bench.__doc__)
+        bench.options(one)
+        one.set_defaults(main=bench.main)
+    options = parser.parse_args()
+    if not hasattr(options, "main"):
+        options = parser.parse_args([BY_DEFAULT])
+    options.main(options)
+
+
+if __name__ == "__main__":
+    main()
