@@ -138,10 +138,12 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{7,}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
 _DOMAIN = re.compile(
-    r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\.)+(?:com|org|net|io|dev|de|us|uk|eu|info|biz|co|app|me|online|xyz|ch|fr|"
-    r"test|local|example|invalid|cloud|tech|shop|site|store|ru|cn|jp|nl|se|no|es|it|pl|br|in|ca|au|nz|at|be|edu|gov)\.?",
+    r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\.)+(?:com|org|net|io|dev|de|us|uk|eu|biz|co|xyz|ch|fr|cloud|tech|shop|ru|cn|"
+    r"jp|nl|se|pl|br|ca|au|nz|online|site|example|invalid|localhost)\.?",
     re.I,
 )
+"""A host name. Endings that are verbs or nouns of APIs too (`info`, `test`, `me`) are left to the other evidence."""
+
 _TIMEISH = re.compile(r"\d{4}-?\d\d-?\d\d(?:[T_ -].*)?", re.ASCII)
 
 

@@ -100,7 +100,10 @@ class Template:
         return merged
 
 
-PRIOR = Reason(-0.7, "most words are constants")
+PRIOR = Reason(-1.0, "most words are constants")
+
+THRESHOLD = 0.25
+"""Odds from which a word is taken for a value: a word too few in a template is mended by more traffic."""
 
 SURE = 1.0
 """Odds (natural logarithm, roughly) from which a verdict counts as certain."""
@@ -205,7 +208,7 @@ class _Artist:
             )
             for name in words
         }
-        chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) > 0}
+        chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) >= THRESHOLD}
         most = self._look([place for name in chosen | variable for place in groups[name]])
         for name in odds.keys() - chosen.keys():
             if len(chosen) >= 4 and (_alike(looks[name], most) or 0) >= ALIKE:
@@ -213,7 +216,7 @@ class _Artist:
                     min(3.0, 0.7 * math.log2(len(chosen) / (1 + len(odds) - len(chosen)))), "joins many"
                 )
                 odds[name].append(crowd)
-        chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) > 0}
+        chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) >= THRESHOLD}
         return variable | chosen
 
     def _reasons(
@@ -233,15 +236,15 @@ class _Artist:
             echoes.update(place.echoes)
         named = [key for key in echoes if is_identifying(key)]
         if named:
-            reasons.append(Reason(3.5, f"answers repeat it as {named[0]!r}"))
+            reasons.append(Reason(3.5 if name.lower() not in _COMMON else 2.0, f"answers repeat it as {named[0]!r}"))
         elif any(strings.knows(name) for strings in self.identifying):
-            reasons.append(Reason(1.5, "it is the name of something elsewhere"))
+            reasons.append(Reason(0.5 if name.lower() in _COMMON else 2.0, "it is the name of something elsewhere"))
         spread = 0
         for place in places:
             spread |= place.spread
         below = max(len(places), spread.bit_count())
         if below > 1:
-            reasons.append(Reason(-min(4.0, 1.5 + math.log2(below)), f"stands below {below} values"))
+            reasons.append(Reason(-min(4.0, 0.5 + math.log2(below)), f"stands below {below} values"))
         elif self.constants[name] > 1 and not named:
             reasons.append(Reason(-0.7, "stands in other paths too"))
         mine = looks[name]
@@ -256,12 +259,12 @@ class _Artist:
         similar = [peer for peer in peers if peer != name and (_alike(mine, looks[peer]) or 0) >= ALIKE]
         if similar:
             share = len(similar) / max(1, len(peers) - 1)
-            weight = min(3.0, 0.9 * math.log2(1 + len(similar))) * (0.4 + 0.6 * share)
+            weight = min(3.0, 1.1 * math.log2(1 + len(similar)) - 0.5) * (0.4 + 0.6 * share)
             reasons.append(Reason(weight, f"{len(similar)} siblings are answered alike"))
         if item := self._is_item(pool, mine):
             reasons.append(Reason(item, "is answered with an item of the collection above"))
         if mine.methods & {"DELETE", "PUT", "PATCH"}:
-            reasons.append(Reason(0.7, "can be changed or deleted"))
+            reasons.append(Reason(0.4, "can be changed or deleted"))
         return reasons
 
     def _by_look(self, name: str, path: tuple[str, ...]) -> Iterator[Reason]:
@@ -384,29 +387,27 @@ def _suffix(name: str) -> str:
     return name[name.index("}") + 1 :] if name[0] == "{" else split_segment(name)[1]
 
 
-def _name(
-    path: tuple[str, ...], kinds: tuple[str, ...], words: list[str], places: list[Place], camel: bool
-) -> str:
+def _name(path: tuple[str, ...], kinds: tuple[str, ...], words: list[str], places: list[Place], camel: bool) -> str:
     """Return the name a person would choose: after the collection it picks from, or what answers call it."""
-    above = next((segment for segment in reversed(path) if not segment.startswith("{")), "")
-    direct = bool(path) and path[-1] == above
-    parts = list(words_of(split_segment(above)[0])) or ["item"]
-    parts[-1] = singular(parts[-1])
+    above = [segment for segment in path if not segment.startswith("{") and not is_version(segment)]
+    parts = [*words_of(split_segment(above[-1])[0])] if above else []
+    parts = parts or ["item"]
+    parts[-1] = singular(parts[-1]) if len(parts[-1]) != 3 else parts[-1].removesuffix("s")
     echoes: Counter[str] = Counter()
     for place in places:
         echoes.update(place.echoes)
-    if not direct:
+    if path and path[-1].startswith("{"):
         parts.append("sub")
     if kinds and kinds[0] in ("date", "email", "domain") and not words:
         parts = [kinds[0]]
     elif kinds and set(kinds) <= {"int", "uuid", "hex", "opaque"}:
         parts.append("id")
-    elif echoes:
-        best = max(sorted(echoes), key=lambda key: echoes[key])
-        last = list(words_of(best)) or ["name"]
-        parts = last if len(last) > 1 and last[0] == parts[0] else [*parts, last[-1]]
     else:
-        parts.append("name")
+        last = [*words_of(max(sorted(echoes), key=lambda key: echoes[key]) if echoes else "name")]
+        if last[0] == parts[0]:
+            parts = last
+        else:
+            parts.append(last[-1])
     return parts[0] + "".join(part.title() for part in parts[1:]) if camel else "_".join(parts)
 
 
