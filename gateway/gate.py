@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from discovery.exchange import Headers, Request
 from gateway import identity
-from gateway.identity import KEY_TYPE, Claimant, Malformed
+from gateway.identity import Claimant, Malformed
 from gateway.ports import About, Clock, Ledger
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
-from policies.claims import shard_of
+from policies.claims import KEY_ONLY, shard_of
 from policies.lifecycle import Call, life_of
 from policies.outcome import Outcome
 from policies.reply import Problem, Reply
@@ -182,7 +182,7 @@ class Gate:
             upstream=arrival.upstream,
             operation=f"{request.method} {request.path.decode('latin-1')}",
             request=call.frozen,
-            kept=self._keys_kept if step is not None and step.type == KEY_TYPE else None,
+            kept=self._keys_kept if step is not None and step.type == KEY_ONLY else None,
             trace=claimant.trace,
             caller=arrival.caller,
         )

@@ -17,13 +17,10 @@ import orjson
 
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name
-from policies.claims import Replays, StepKey, call_id
+from policies.claims import KEY_ONLY, Replays, StepKey, call_id
 from policies.lifecycle import Call
 from policies.reply import Problem
 from policies.rules import Rules
-
-KEY_TYPE = "idempotency-key"
-"""The workflow type of steps that are nothing but an Idempotency-Key: each is its own instance."""
 
 CONTROL = frozenset(
     {
@@ -109,8 +106,8 @@ def read_claimant(headers: Headers, default: tuple[str, str] | None = None, run:
     workflow = (type_, id_) if id_ else default
     if not id_ and (b"workflow-step" in told or b"workflow-run" in told) and default is None:
         raise Malformed("Workflow-Step and Workflow-Run need a Workflow-Id: the instance they belong to")
-    if type_ == KEY_TYPE:
-        raise Malformed(f"Workflow-Type {KEY_TYPE!r} is the gateway's own; choose another")
+    if type_ == KEY_ONLY:
+        raise Malformed(f"Workflow-Type {KEY_ONLY!r} is the gateway's own; choose another")
     key = read_key(told[b"idempotency-key"]) if b"idempotency-key" in told else ""
     return Claimant(
         workflow,
@@ -242,7 +239,7 @@ def step_of(claimant: Claimant, upstream: str, caller: str, request: Request, ru
     if claimant.workflow is not None:
         return StepKey(*claimant.workflow, claimant.step) if claimant.step else None
     if claimant.key and not rules.safe:
-        return StepKey(KEY_TYPE, f"{upstream}\n{caller}", claimant.key)
+        return StepKey(KEY_ONLY, f"{upstream}\n{caller}", claimant.key)
     return None
 
 
@@ -262,7 +259,7 @@ def call_of(
     fresh: str,
 ) -> Call:
     """Return the call. `fresh` is a new id for a call that is no step."""
-    by_key = step is not None and step.type == KEY_TYPE
+    by_key = step is not None and step.type == KEY_ONLY
     return Call(
         id=call_id(step) if step else fresh,
         upstream=upstream,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from discovery.exchange import Response
+from discovery.exchange import Fault, Request, Response
 from gateway.ports import About, Claimed, Entry, Workflow
 from policies import claims
 from policies.claims import (
@@ -23,7 +23,91 @@ from policies.claims import (
     Recorded,
     State,
 )
+from policies.lifecycle import Act, Heard, IsClear, Life, Look, Moment, Pace, Spend
 from policies.outcome import Outcome
+from policies.reply import Reply
+
+
+def live(life: Life[Reply], answers: Mapping[type[Any], Any]) -> tuple[Reply, list[Act]]:
+    """Live a life without a world: each action is answered from `answers`, by its type.
+
+    A list answers one action after another, a function computes the answer from the action, anything else is the
+    answer. `Look`, `IsClear`, `Pace` and `Spend` say "go" unless told otherwise, and time stands still.
+    Returns the reply and what was asked, less the looks at the clock and the like.
+    """
+    turns = {kind: iter(said) for kind, said in answers.items() if isinstance(said, list)}
+    asked: list[Act] = []
+    result: Any = None
+    try:
+        while True:
+            act = life.send(result)
+            said = answers.get(type(act), _leave)
+            result = next(turns[type(act)]) if type(act) in turns else said(act) if callable(said) else said
+            if not isinstance(act, _QUIET):
+                asked.append(act)
+    except StopIteration as end:
+        return end.value, asked
+
+
+_QUIET = (Look, IsClear, Pace, Spend, Heard)
+
+
+def _leave(act: Act) -> Any:
+    match act:
+        case Look():
+            return Moment(0.0, 0.0, 0.5)
+        case IsClear() | Spend():
+            return True
+        case Pace():
+            return 0.0
+        case _:
+            return None
+
+
+class ManualClock:
+    """The `Clock` port, moved by hand: sleeping moves it, nothing else passes time."""
+
+    def __init__(self, at: float = 1_000_000.0, chance: float = 0.5) -> None:
+        self.at = at
+        self._chance = chance
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def chance(self) -> float:
+        return self._chance
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += max(0.0, seconds)
+
+
+class ScriptedUpstream:
+    """An upstream that gives the answers it was made with, one after another, and keeps what it was sent."""
+
+    def __init__(self, *answers: Response | Fault) -> None:
+        self._answers = list(answers)
+        self.sent: list[Request] = []
+
+    async def send(self, request: Request, *, timeout: float, not_after: float | None = None) -> Response | Fault:
+        self.sent.append(request)
+        return self._answers.pop(0)
+
+    async def open(
+        self,
+        request: Request,
+        body: AsyncIterator[bytes] | None = None,
+        *,
+        timeout: float,
+        not_after: float | None = None,
+        whole: int = 0,
+    ) -> Response | Fault:
+        return await self.send(request, timeout=timeout, not_after=not_after)
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
 
 
 class Now(Protocol):

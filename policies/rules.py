@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias, TypeVar
 
 from discovery.exchange import IDEMPOTENT_METHODS, SAFE_METHODS
+from policies.claims import LEASE
 
 T = TypeVar("T")
 
@@ -129,13 +130,14 @@ class Rules:
     def window(self) -> float:
         """Seconds after the first sending in which a repeat is safe: `inf`, the key's window, or 0.
 
-        A tenth of a key's window (at most a minute) is kept back, so that no repeat arrives after its end.
+        A tenth of a key's window (between a lease, 5 s, and a minute) is kept back, so that no repeat arrives
+        after its end.
         """
         if self.idempotent:
             return math.inf
         if self.idempotency.carrier == "none":
             return 0.0
-        return self.idempotency.window - min(60.0, self.idempotency.window / 10)
+        return max(0.0, self.idempotency.window - min(60.0, max(LEASE, self.idempotency.window / 10)))
 
 
 def rules_for(upstream: UpstreamRules, method: str, path: str) -> Rules:
