@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from processes import OTHERS, SUBJECT, free_port, members, running, wait_for
+from processes import OTHERS, SUBJECT, free_port, members, prefer, running, wait_for
 from redis import Redis
 
 from gateway.engine import Engine
@@ -99,7 +99,8 @@ def nginx(address: str, scratch: Path) -> Iterator[Subject]:
     body = f"""
   upstream up {{ server {address}; keepalive 64; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{port}; location / {{
-    proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; }} }}
+    proxy_pass http://up; proxy_http_version 1.1;
+    proxy_set_header Connection ""; proxy_set_header Host $host; }} }}
 """
     with _nginx("nginx", scratch, body, SUBJECT) as group:
         wait_for(port)
@@ -151,6 +152,7 @@ def gimbal(fsync: Literal["everysec", "always"]) -> Contestant:
             with running(command, SUBJECT, scratch / f"gimbal-{fsync}.log") as group:
                 wait_for(port)
                 pid = engine.home.pid()
+                prefer(pid)
                 store = Redis.from_url(url)
                 yield Subject(
                     f"Gimbal {fsync}",
@@ -185,13 +187,6 @@ def installed(command: str, requirement: str) -> Path:
     if not path.exists():
         print(f"installing {requirement} into {BENCH_VENV.name} (once)", file=sys.stderr, flush=True)
         venv.create(BENCH_VENV, with_pip=True)
-        pip: list[Any] = [
-            BENCH_VENV / "bin" / "python",
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "-q",
-        ]
-        subprocess.run([*pip, requirement], check=True)
+        pip = [BENCH_VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", requirement], check=True)
     return path

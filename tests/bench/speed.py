@@ -22,7 +22,7 @@ from statistics import median
 
 from contestants import Subject, present, upstream
 from load import Slice, generator, load
-from processes import CORES, OTHERS, cpu_seconds, resident_mb
+from processes import CORES, OTHERS, cpu_seconds, prefer, resident_mb
 
 OUT = Path(__file__).with_name("out")
 CONNECTIONS = (32, 1)
@@ -47,6 +47,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> None:
     os.sched_setaffinity(0, OTHERS)
+    prefer(os.getpid())
     scratch = Path(tempfile.mkdtemp(prefix="gimbal-bench-"))
     try:
         seen = measure(given, scratch)
@@ -72,12 +73,18 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, dict[int, lis
                     )
                     seen[subject.name][connections].append(visit(subject, connections, given.seconds, scratch))
         memory = {subject.name: resident_mb(subject.pids) for subject in subjects}
-    print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
+    say("")
     print(f"load by {generator()}, {given.rounds} rounds of {given.seconds:g} s, medians; {machine()}")
     for connections in CONNECTIONS:
         print(f"\n{table(seen, connections, memory)}")
     print(f"\n{verdict(seen)}")
     return seen
+
+
+def say(text: str) -> None:
+    """Show how far we are, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
 
 
 def visit(subject: Subject, connections: int, seconds: float, scratch: Path) -> Seen:
