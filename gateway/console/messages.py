@@ -72,8 +72,12 @@ def answer(status: int, media: bytes, body: bytes, *more: Header) -> ConsoleAnsw
 
 
 def json_answer(facts: Json, status: int = 200, *more: Header) -> ConsoleAnswer:
-    """Return facts as JSON. Plain ASCII, so that a lone surrogate from an upstream cannot break it."""
-    return answer(status, b"application/json", json.dumps(facts, allow_nan=False).encode() + b"\n", *more)
+    """Return facts as JSON, in plain ASCII: no lone surrogate of an upstream's can break it."""
+    try:
+        text = json.dumps(facts, allow_nan=False)
+    except ValueError:  # a number of an upstream's too large for a float: told as a word, JSON has none for it
+        text = json.dumps(json.loads(json.dumps(facts), parse_constant=str))
+    return answer(status, b"application/json", text.encode() + b"\n", *more)
 
 
 def problem_answer(problem: Problem, *more: Header) -> ConsoleAnswer:

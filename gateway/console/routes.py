@@ -32,7 +32,7 @@ from gateway.console.messages import (
 )
 from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
-from gateway.console.watching import watch
+from gateway.console.watching import NO_SCRIPT, watch
 from gateway.ports import Clock, Entry, Ledger
 from gateway.problem_types import PROBLEM_TYPES, ProblemType
 from gateway.problems import LedgerUnavailable
@@ -122,6 +122,8 @@ class Console:
 
     async def _route(self, request: ConsoleRequest, parts: list[str], as_json: bool) -> ConsoleAnswer:
         match request.method, parts:
+            case "GET" | "HEAD", [] if request.path == b"/-":  # where the session's cookie is not sent
+                return _secured(redirect("/-/"))
             case "GET" | "HEAD", ["health"]:
                 return _secured(json_answer({"status": "ok"}))
             case "GET" | "HEAD", ["ready"]:
@@ -137,7 +139,7 @@ class Console:
                 self._signing, call, token
             ):
                 watched = await watch(self._ledger, self._clock, call, request.header(b"prefer"))
-                return watched.with_headers((b"cache-control", b"no-store"))
+                return watched.with_headers(*NO_SCRIPT)
             case "GET" | "HEAD", ["login"]:
                 return self._sign_in(request, request.said("token"))
             case "POST", ["login"]:

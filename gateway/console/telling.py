@@ -51,7 +51,7 @@ STANDING = {
     "cancelled": "It was given up. Nothing took effect.",
 }
 
-MINOR = ("sending", "claimed")
+MINOR = {"sending": "About to send; that was noted first.", "claimed": "Nothing is under way; that was noted."}
 """Changes that only prepare what the next line tells."""
 
 
@@ -170,7 +170,7 @@ def _event(step: Facts, at: float | None, after: float | None, number: int) -> E
             return Event(at, after, "pause", f"Waited {spell(seconds)}.", why)
         case {"did": "change", "state": str() as state}:
             minor = state in MINOR
-            says = "About to send: the intent is on disk." if state == "sending" else f"It became {state}."
+            says = MINOR.get(state) or f"It became {state.replace('-', ' ')}."
             return Event(at, after, TONES.get(state, "quiet"), says, "" if minor else why, minor=minor)
         case {"did": "resolve"}:
             word = "having taken effect" if step.get("applied") else "not having taken effect"

@@ -19,8 +19,12 @@ PATIENCE = 60.0
 POLL = 0.1
 """Seconds between looks, at first; a watcher that waits longer is looked for less often, up to ten times."""
 
-NO_SCRIPT: Headers = ((b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff"))
-"""On a recorded reply: it is the upstream's, and must not act as a page of the console's origin."""
+NO_SCRIPT: Headers = (
+    (b"content-security-policy", b"sandbox"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+"""On what a watcher is told: a recorded reply is the upstream's, and must not act as a page of our origin."""
 
 _WAIT = re.compile(rb'(?:^|[,\s])wait\s*=\s*"?(\d{1,6})', re.IGNORECASE)
 
@@ -76,7 +80,7 @@ def _recorded(reply: Response, fate: Headers) -> ConsoleAnswer:
     elif reply.header(b"content-length") is None:
         length = ((b"content-length", b"%d" % len(reply.body)),)
     replayed = (b"idempotent-replayed", b"true")
-    return ConsoleAnswer(reply.status, (*headers, *length, *fate, replayed, *NO_SCRIPT), reply.body)
+    return ConsoleAnswer(reply.status, (*headers, *length, *fate, replayed), reply.body)
 
 
 def _problem(entry: Entry) -> Problem:

@@ -45,6 +45,10 @@ def header(answer, name: bytes) -> bytes | None:
 # The facts as JSON
 
 
+def test_the_address_without_its_last_slash_leads_to_the_one_with_it(world):
+    assert header(world.ask("GET", "/-", b"", ()), b"location") == b"/-/"
+
+
 def test_health_readiness_and_explanations_want_no_token(world):
     for path in ("/-/health", "/-/ready", "/-/problems", "/-/problems/in-doubt"):
         assert world.ask("GET", path, b"", ()).status == 200
@@ -342,6 +346,7 @@ def test_a_capability_tells_the_reply_byte_for_byte(world, calls):
     assert header(told, b"idempotent-replayed") == b"true"
     assert header(told, b"gimbal-call") == calls["done"].encode()
     assert header(told, b"content-security-policy") == b"sandbox"
+    assert header(told, b"cache-control") == b"no-store"
 
 
 def test_a_capability_opens_no_other_call_and_no_other_address(world, calls):
@@ -618,6 +623,19 @@ def test_a_long_body_is_cut_and_the_rest_is_a_link_away(world):
     assert len(page) < 1_000_000
     assert rest.body.count(b'"id"') == 20_000 and b"s3cr3t" not in rest.body
     assert header(rest, b"content-type").startswith(b"text/plain")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": NaN}', b'{"a": 1e999}', b'"\\ud800"', b"[" * 5000, b'{"a": ' + b"9" * 5000 + b"}"]
+)
+def test_a_body_that_is_hardly_json_is_shown_all_the_same(world, body):
+    reply = Response(200, ((b"content-type", b"application/json"),), body)
+    told = ({"at": 0.0, "did": "send", "status": [], "took": "long", "outcome": {"x": 1}}, {"did": None})
+    call = asyncio.run(world.call("odd", "odd", State.SUCCEEDED, reply=reply, told=told))
+
+    assert world.get(f"/-/calls/{call}", HTML).status == 200
+    assert world.get(f"/-/calls/{call}.json").status == 200
+    assert world.get(f"/-/calls/{call}/response").status == 200
 
 
 def test_a_calls_page_offers_what_its_state_allows(world, calls):
