@@ -9,14 +9,16 @@ import asyncio
 
 from aiolimiter import AsyncLimiter
 
+from gateway.ports import Clock
 from policies.rules import Rate
 
 
 class Pace:
-    """One upstream's pace for one credential. Times are the loop's monotonic seconds."""
+    """One upstream's pace for one credential. Times are the clock's monotonic seconds."""
 
-    def __init__(self, rate: Rate | None) -> None:
+    def __init__(self, rate: Rate | None, clock: Clock) -> None:
         self._rate = rate
+        self._clock = clock
         self._limiter = _limiter(rate)
         self._blocked_until = 0.0
 
@@ -37,8 +39,8 @@ class Pace:
         while now < self._blocked_until:  # the word may change while we wait
             if self._blocked_until > until:
                 return self._blocked_until - now
-            await asyncio.sleep(self._blocked_until - now)
-            now = asyncio.get_running_loop().time()
+            await self._clock.sleep(self._blocked_until - now)
+            now = self._clock.monotonic()
         if self._limiter is None:
             return 0.0
         if self._limiter.has_capacity():

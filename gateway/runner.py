@@ -351,7 +351,7 @@ class Runner:
         if pace is None:
             if len(self._paces) > 10_000:  # credentials that rotate must not fill the memory
                 self._paces.clear()
-            pace = self._paces[key] = Pacer(rules.upstream.rate)
+            pace = self._paces[key] = Pacer(rules.upstream.rate, self._clock)
         return pace
 
     def _spend(self, upstream: str) -> bool:

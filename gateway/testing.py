@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from discovery.exchange import Fault, Request, Response
-from gateway.ports import About, Claimed, Entry, Workflow
+from discovery.exchange import Fault, Headers, Request, Response
+from gateway.ports import About, Claimed, Entry, Pending, Workflow
 from policies import claims
 from policies.claims import (
     TERMINAL,
@@ -65,11 +67,12 @@ def _leave(act: Act) -> Any:
 
 
 class ManualClock:
-    """The `Clock` port, moved by hand: sleeping moves it, nothing else passes time."""
+    """The `Clock` port, moved by hand; or by itself, to the next sleeper's time, when nothing else happens."""
 
     def __init__(self, at: float = 1_000_000.0, chance: float = 0.5) -> None:
         self.at = at
         self._chance = chance
+        self._due: list[float] = []
 
     def now(self) -> float:
         return self.at
@@ -81,7 +84,21 @@ class ManualClock:
         return self._chance
 
     async def sleep(self, seconds: float) -> None:
-        self.at += max(0.0, seconds)
+        due = self.at + max(0.0, seconds)
+        self._due.append(due)
+        try:
+            turns = 0
+            while self.at < due:
+                await asyncio.sleep(0)
+                turns += 1
+                if turns > _IDLE and due == min(self._due):
+                    self.at = max(self.at, due)
+        finally:
+            self._due.remove(due)
+
+
+_IDLE = 50
+"""Turns of the loop in which everybody else has had the chance to go on."""
 
 
 class ScriptedUpstream:
@@ -127,6 +144,8 @@ class _Kept:
     reply: Response | None = None
     lines: list[bytes] = field(default_factory=list)
     items: bytes = b""
+    credentials: Headers = ()
+    held: float = 0.0
     noted: bool = False
 
 
@@ -143,15 +162,15 @@ class MemoryLedger:
     async def aclose(self) -> None:
         """Nothing is held open."""
 
-    async def claim(self, call: str, about: About, ask: Ask) -> Claimed:
+    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
         now = self._clock.now()
         stored = self._calls.get(call)
         record, result = claims.claim(stored.record if stored else None, ask, now)
         if stored is None:
-            stored = self._calls[call] = _Kept(about, record, now, now)
+            stored = self._calls[call] = _Kept(about, record, now, now, credentials=credentials)
             self._touch(about)
         elif isinstance(result, Granted) and not result.resumed:
-            stored.about, stored.reply, stored.items = about, None, b""
+            stored.about, stored.reply, stored.items, stored.credentials = about, None, b"", credentials
         self._keep(stored, record)
         match result:
             case Granted(resumed=True) | Mismatch() | Doubtful():
@@ -172,11 +191,12 @@ class MemoryLedger:
         reply: Response | None = None,
         transcript: bytes = b"",
         items: bytes = b"",
+        credentials: Headers = (),
     ) -> ChangeResult:
         def rule(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
             return claims.change(record, fence, wish, now)
 
-        return self._apply(call, rule, reply, transcript, items)
+        return self._apply(call, rule, reply, transcript, items, credentials)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         now = self._clock.now()
@@ -238,6 +258,25 @@ class MemoryLedger:
             self._keep(stored, claims.lapse(stored.record, now))
         return [call for _, call in looked_at if self._calls[call].record.due <= now]
 
+    async def heads(self) -> list[float]:
+        now = self._clock.now()
+        heads = [math.inf] * claims.SHARDS
+        for call, stored in self._calls.items():
+            shard = int(call[:2], 16)
+            heads[shard] = min(heads[shard], max(stored.record.due, stored.held) - now)
+        return heads
+
+    async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
+        now = self._clock.now()
+        free = [call for call in await self.due(shard, len(self._calls)) if self._calls[call].held <= now][:limit]
+        for call in free:
+            self._calls[call].held = now + hold
+        return free, (await self.heads())[shard]
+
+    async def pending(self, call: str) -> Pending | None:
+        stored = self._calls.get(call)
+        return Pending(stored.about, stored.record, stored.credentials) if stored else None
+
     async def reap(self, shard: int, idle: float, kept: float) -> int:
         past = self._clock.now() - idle
         quiet = [
@@ -282,6 +321,7 @@ class MemoryLedger:
         reply: Response | None,
         transcript: bytes,
         items: bytes = b"",
+        credentials: Headers = (),
     ) -> ChangeResult:
         stored = self._calls.get(call)
         record, result = rule(stored.record if stored else None, self._clock.now())
@@ -291,6 +331,7 @@ class MemoryLedger:
         if isinstance(result, Kept):
             stored.reply = reply or stored.reply
             stored.items = items or stored.items
+            stored.credentials = () if stored.record.state in TERMINAL else credentials or stored.credentials
             stored.lines += transcript.splitlines()
         return result
 
@@ -299,7 +340,7 @@ class MemoryLedger:
             return
         if record.state is not stored.record.state:
             self._touch(stored.about)
-        stored.record, stored.updated = record, self._clock.now()
+        stored.record, stored.updated, stored.held = record, self._clock.now(), 0.0
 
     def _touch(self, about: About) -> None:
         if about.kept is None:

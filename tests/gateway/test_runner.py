@@ -1,0 +1,178 @@
+"""A life performed through ports: what is marked before what is sent, who waits for whom, what is owed."""
+
+import asyncio
+import functools
+import json
+
+import pytest
+
+from discovery.exchange import Fault, Phase, Request, Response
+from gateway.ports import About
+from gateway.problems import LedgerUnavailable
+from gateway.runner import Runner, inject
+from gateway.testing import ManualClock, MemoryLedger, ScriptedUpstream
+from policies.claims import State, StepKey, call_id
+from policies.lifecycle import Call, life_of
+from policies.outcome import Outcome
+from policies.rules import UpstreamRules, rules_for
+
+STEP = StepKey("order", "o-1", "charge")
+REQUEST = Request("POST", b"/charges", (), b"{}")
+CALL = Call(call_id(STEP), "shop", REQUEST, REQUEST, "f", 30.0, STEP, identified=True, workflow=("order", "o-1"))
+ABOUT = About(STEP, "shop", "POST /charges", REQUEST)
+RULES = rules_for(UpstreamRules("shop", "https://shop.example"), "POST", "/charges")
+CREATED = Response(201, (), b'{"id":1}')
+REFUSED = Fault(Phase.CONNECT, "connection refused")
+
+
+def alive(test):
+    @functools.wraps(test)
+    def run():
+        asyncio.run(asyncio.wait_for(test(), 20))
+
+    return run
+
+
+class World:
+    """A runner among ports that are all in memory."""
+
+    def __init__(self, *answers, ledger=None):
+        self.clock = ManualClock()
+        self.ledger = ledger or MemoryLedger(self.clock)
+        self.upstream = ScriptedUpstream(*answers)
+        self.runner = Runner(self.ledger, self.clock)
+
+    async def call(self):
+        reply, _ = await self.runner.perform(life_of(CALL, RULES), CALL, RULES, self.upstream, ABOUT)
+        return reply
+
+
+@alive
+async def test_a_step_is_sent_once_and_replayed():
+    world = World(CREATED)
+
+    first, second = await world.call(), await world.call()
+
+    assert (first.answer, second.answer) == (CREATED, CREATED)
+    assert second.replayed
+    assert len(world.upstream.sent) == 1
+
+
+@alive
+async def test_the_mark_is_durable_before_the_first_byte():
+    seen = []
+
+    class Watching(ScriptedUpstream):
+        async def send(self, request, **options):
+            seen.append((await world.ledger.entry(CALL.id)).record.state)
+            return await super().send(request, **options)
+
+    world = World()
+    world.upstream = Watching(REFUSED, CREATED)
+    await world.call()
+
+    assert seen == [State.SENDING, State.SENDING]
+
+
+@alive
+async def test_no_byte_may_leave_after_the_lease():
+    told = []
+
+    class Watching(ScriptedUpstream):
+        async def send(self, request, *, timeout, not_after=None):
+            told.append(not_after - world.clock.monotonic())
+            return CREATED
+
+    world = World()
+    world.upstream = Watching()
+    await world.call()
+
+    assert told == [5.0]
+
+
+@alive
+async def test_many_callers_of_one_step_cause_one_sending():
+    world = World(CREATED)
+    gate = asyncio.Event()
+
+    class Slow(ScriptedUpstream):
+        async def send(self, request, **options):
+            await gate.wait()
+            return await super().send(request, **options)
+
+    world.upstream = Slow(CREATED)
+    callers = [asyncio.create_task(world.call()) for _ in range(50)]
+    while not world.upstream.sent and not gate.is_set():
+        await asyncio.sleep(0)
+        gate.set()
+    replies = await asyncio.gather(*callers)
+
+    assert {reply.answer for reply in replies} == {CREATED}
+    assert len(world.upstream.sent) == 1
+
+
+@alive
+async def test_the_transcript_tells_claim_send_and_change():
+    world = World(REFUSED, CREATED)
+    await world.call()
+
+    lines = [
+        json.loads(line) for kept in (await world.ledger.entry(CALL.id)).transcript for line in kept.splitlines()
+    ]
+
+    assert [line["did"] for line in lines] == ["claim", "send", "change", "wait", "change", "send", "change"]
+    assert lines[1]["fault"] == "connect"
+    assert lines[-1]["state"] == "succeeded"
+    assert all(line["why"] for line in lines if line["did"] in ("send", "change", "wait"))
+
+
+@alive
+async def test_an_answer_outlives_a_store_that_goes_away():
+    class Away(MemoryLedger):
+        failures = 2
+
+        async def change(self, *args, **options):
+            if self.failures:
+                self.failures -= 1
+                raise LedgerUnavailable("gone")
+            return await super().change(*args, **options)
+
+    clock = ManualClock()
+    world = World(CREATED, ledger=Away(clock))
+
+    reply = await world.call()
+
+    assert reply.answer == CREATED
+    assert (await world.ledger.entry(CALL.id)).record.state is State.SUCCEEDED
+
+
+@alive
+async def test_nothing_is_sent_when_the_store_is_away():
+    class Away(MemoryLedger):
+        async def claim(self, *args, **options):
+            raise LedgerUnavailable("gone")
+
+    world = World(CREATED, ledger=Away(ManualClock()))
+
+    with pytest.raises(LedgerUnavailable):
+        await world.call()
+    assert world.upstream.sent == []
+
+
+@alive
+async def test_a_limited_upstream_is_left_alone_until_its_time():
+    limited = Response(429, ((b"retry-after", b"7"),))
+    world = World(limited, CREATED)
+    before = world.clock.at
+
+    reply = await world.call()
+
+    assert reply.answer == CREATED
+    assert reply.outcome is Outcome.SUCCESS
+    assert world.clock.at - before >= 7
+
+
+def test_injected_headers_take_the_place_of_the_callers():
+    request = Request("GET", b"/", ((b"Authorization", b"theirs"), (b"x", b"1")))
+
+    assert inject(request, (("authorization", "ours"),)).headers == ((b"x", b"1"), (b"authorization", b"ours"))
