@@ -78,8 +78,9 @@ class Held:
 
 @dataclass(slots=True)
 class _Told:
-    """The transcript of one life: lines not yet kept by the ledger, and the exchange under way."""
+    """The transcript of one life: lines not yet kept by the ledger, the claim it holds, the exchange under way."""
 
+    held: Held | None = None
     lines: list[bytes] = field(default_factory=list)
     sent_at: float = 0.0
     stream: Streamed | None = None
@@ -163,7 +164,7 @@ class Runner:
             stream, told.stream = told.stream, None
             return reply, stream if isinstance(reply.answer, Response) else None
         finally:
-            self._release(call.id)
+            self._release(call.id, told)
             if told.stream is not None:
                 await told.stream.aclose()
 
@@ -197,11 +198,13 @@ class Runner:
                 fence=record.fence,
                 resumed=claimed.result.resumed,
             )
-            self._hold(call.id, Held(record, before + action.ask.lease))
+            told.held = Held(record, before + action.ask.lease)
+            self._hold(call.id, told.held)
         return claimed
 
     async def _commit(self, action: Commit, call: Call, told: _Told) -> ChangeResult:
-        held = self._held[call.id]
+        held = told.held
+        assert held is not None
         wish = action.change
         told.say(
             self._clock.now(),
@@ -264,8 +267,12 @@ class Runner:
         if self._renewal is None:
             self._renewal = asyncio.create_task(self._renew())
 
-    def _release(self, call: str) -> None:
-        if self._held.pop(call, None) is not None and (ended := self._ended.pop(call, None)) is not None:
+    def _release(self, call: str, told: _Told) -> None:
+        """Let go of a life's own claim; a twin that waited has none, and one that took over has another."""
+        if told.held is None or self._held.get(call) is not told.held:
+            return
+        del self._held[call]
+        if (ended := self._ended.pop(call, None)) is not None:
             ended.set()
 
     async def _renew(self) -> None:
@@ -305,7 +312,8 @@ class Runner:
         told.sent_at = self._clock.now()
         outgoing = inject(request, rules.upstream.headers)
         if call.step is not None:
-            return await upstream.send(outgoing, timeout=rules.timeout, not_after=self._held[call.id].until)
+            assert told.held is not None
+            return await upstream.send(outgoing, timeout=rules.timeout, not_after=told.held.until)
         if told.stream is not None:  # of an answer that is not delivered: another try follows
             await told.stream.aclose()
             told.stream = None
