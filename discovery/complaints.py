@@ -30,7 +30,7 @@ MAX_TEXT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One thing complained of. `path` is None when no place is given, () for the whole; `where` when it is said."""
+    """One thing complained of. `path` is None when no place is given, () for the whole; `where` if it is said."""
 
     path: Path | None
     text: str
@@ -90,7 +90,8 @@ _TEXT = re.compile(
     r"|cause|problem|nachricht|debug|advice|warn"
 )
 _CODE = re.compile(
-    r"code|type|error|reason|status|issue|categ|keyword|rule|kind|constraint|tag|exception|fault|errno|result|^ret$|^ack$"
+    r"code|type|error|reason|status|issue|categ|keyword|rule|kind|constraint|tag|exception|fault|errno|result"
+    r"|^ret$|^ack$"
     r"|^name$|^rc$|validation"
 )
 _NOT_CODE = re.compile(
@@ -123,14 +124,19 @@ _PLACE = (
         "domain",
     ),
 )
-_MAPS = frozenset(
+_MAPS_WORDS = (
     "errors error details detail fields params validation violations fielderrors formerrors modelstate invalid"
-    " validationerrors errordetails messages message invalidparams validationmessages problems failures".split()
+    " validationerrors errordetails messages message invalidparams validationmessages problems failures"
 )
-_WHOLE = frozenset(
-    "base error errors violations nonfielderrors all schema global general messages message detail errormessages formerrors self root"
-    " request body".split()
+_MAPS = frozenset(_MAPS_WORDS.split())
+_SURE_MAPS_WORDS = "fields params fielderrors formerrors modelstate validationerrors invalidparams"
+_SURE_MAPS = frozenset(_SURE_MAPS_WORDS.split())
+_WHOLE_WORDS = (
+    "base error errors violations nonfielderrors all schema global general messages message detail "
+    "errormessages formerrors self root"
+    " request body"
 )
+_WHOLE = frozenset(_WHOLE_WORDS.split())
 _ALLOWED = (
     "allowed",
     "allowedvalues",
@@ -142,15 +148,19 @@ _ALLOWED = (
     "permitted",
     "validvalues",
 )
-_NOISE = frozenset(
+_NOISE_WORDS = (
     "request requestid links meta metadata headers locations stack trace stacktrace input rejectedvalue debuginfo"
-    " paymentintent charge data".split()
+    " paymentintent charge data"
 )
+_NOISE = frozenset(_NOISE_WORDS.split())
 _ENVELOPE = re.compile(
-    r"^(code|message|msg|status|statuscode|type|title|detail|details|instance|requestid|traceid|timestamp|success|ok"
+    r"^(code|message|msg|status|statuscode|type|title|detail|details|instance|requestid|traceid|timestamp"
+    r"|success|ok"
     r"|errors?|errorcode|errormessage|errormessages|description|help|path|name|reason|data|params|documentationurl"
-    r"|moreinfo|id|href|field|hint|result|fieldviolations|resource|index|domain|locations|extensions|violations|issues"
-    r"|causes|context|category|resultcode|response|fault|category|severity|text|rootcause|value|element|version|kind|lang|type|issue|attribute|innererror)$"
+    r"|moreinfo|id|href|field|hint|result|fieldviolations|resource|index|domain|locations|extensions"
+    r"|violations|issues"
+    r"|causes|context|category|resultcode|response|fault|category|severity|text|rootcause|value|element"
+    r"|version|kind|lang|type|issue|attribute|innererror|keys|source)$"
 )
 
 
@@ -210,7 +220,9 @@ class _Walk:
         if listed and self.full(depth):
             return
         if any(key[:1] == "@" for key in node) or any(isinstance(v, dict) and "#text" in v for v in node.values()):
-            node = {key: _element_text(value) for key, value in node.items() if key[:1] != "@" or key == "@type"}
+            node = {
+                key: _element_text(value) for key, value in node.items() if key[:1] != "@" or "." in str(value)
+            }
         known = {plain(key): value for key, value in node.items()} if len(node) <= 60 else {}
         if not listed and self.is_map(node, known, under, depth):
             self.places(node, prefix, codes, depth)
@@ -238,6 +250,10 @@ class _Walk:
     def is_map(self, node: dict[str, Json], known: dict[str, Json], under: str, depth: int) -> bool:
         """Tell whether the keys of `node` are places in the request, not words of an envelope."""
         if not known or not all(_is_wrong(value) for value in node.values()):
+            return False
+        if plain(under) in _SURE_MAPS:
+            return True
+        if any(isinstance(known.get(name), str) for name in ("message", "msg", "description", "detail", "code")):
             return False
         listed = all(
             isinstance(value, list) and all(isinstance(one, str) for one in value) for value in node.values()

@@ -16,7 +16,7 @@ from discovery.body import Kind
 from discovery.complaints import Complaint, Path, path_of, plain
 from discovery.exchange import SAFE_METHODS, Json, Request
 from discovery.reasons import Reason, reason_of, said_reason
-from discovery.slots import Slots, find_place, pair_value, pointer_of, slots_of, value_at, values_like
+from discovery.slots import Slots, find_place, lacking_kin, pair_value, pointer_of, slots_of, value_at, values_like
 
 __all__ = ["Hint", "Reason", "read_hints"]
 
@@ -56,7 +56,14 @@ def read_hints(request: Request, complaints: list[Complaint]) -> tuple[Hint, ...
                     allowed=known.allowed or hint.allowed,
                     message=known.message or hint.message,
                 )
-    return tuple(found.values())[:MAX_HINTS]
+    return tuple(hint for hint in found.values() if not _is_summary(hint, found))[:MAX_HINTS]
+
+
+def _is_summary(hint: Hint, found: dict[tuple[str, str], Hint]) -> bool:
+    """A place said to be wrong only because something inside it is."""
+    return hint.reason in (Reason.OTHER, Reason.FORMAT) and any(
+        where == hint.where and pointer.startswith(hint.pointer + "/") for where, pointer in found
+    )
 
 
 class _Reader:
@@ -68,6 +75,11 @@ class _Reader:
     def read(self, complaint: Complaint) -> Iterator[Hint]:
         text = _plain_quotes(complaint.text)
         reason = reason_of(text, complaint.codes)
+        path = complaint.path
+        if path and isinstance(path[-1], int) and (assigned := _ASSIGNED.search(text)):
+            complaint = replace(
+                complaint, path=(*path, assigned[1].lower() if assigned[1].isupper() else assigned[1])
+            )
         allowed = complaint.allowed or _allowed_in(text)
         if complaint.path is None:
             yield from self.sentences(text, reason, allowed, complaint)
@@ -91,9 +103,8 @@ class _Reader:
         if where == "query" or (self.bodyless and path):
             if key := self.slots.query_name(name) or self.slots.query_name(".".join(map(str, path))):
                 return Hint(pointer_of((key,)), reason, where="query")
-            if where == "query" or reason is Reason.MISSING or self.slots.silent:
-                if self.bodyless and where != "query" and self.in_path(name):
-                    return Hint(pointer_of(path), reason, where="path")
+            known = where == "query" or reason is Reason.MISSING
+            if known or (self.slots.silent and not self.in_path(name)):
                 return Hint(pointer_of(path), reason, where="query")
             return Hint(pointer_of(path), reason, where="path")
         place, there = find_place(self.slots, path)
@@ -134,7 +145,7 @@ class _Reader:
             for hint in self.named(part, base, why, own is not None):
                 seen = True
                 yield replace(hint, allowed=allowed or _allowed_in(part), message=_first_line(part))
-        if not seen:
+        if not seen and said_reason(whole):
             for hint in self.values(whole, reason):
                 seen = True
                 yield replace(hint, allowed=allowed, message=_first_line(whole))
@@ -144,10 +155,10 @@ class _Reader:
             yield Hint("", Reason.FORMAT, (), _first_line(whole))
 
     def named(self, text: str, base: Path, reason: Reason, told: bool) -> Iterator[Hint]:
-        """Names in a sentence, the surest form first: technical or quoted, then plain words in a telling position."""
+        """Names in a sentence: technical or quoted ones first, then plain words standing where names do."""
         taken: set[str] = set()
-        for name, sure, position in _names(text):
-            if plain(name) in taken or plain(name) in _NO_NAMES:
+        for name, sure, position in _names(_VALUE.sub(" ", text)):
+            if plain(name) in taken or (plain(name) in _NO_NAMES and not (sure and position)):
                 continue
             hint = self.lookup(name, base, reason, sure, position, told, text)
             if hint is not None:
@@ -160,10 +171,11 @@ class _Reader:
         path = base + path_of(name)
         if not path:
             return None
-        if not base and (self.bodyless or _IN_QUERY.search(text)):
-            if key := self.slots.query_name(name):
-                return Hint(pointer_of((key,)), reason, where="query")
+        if not base and (self.bodyless or _IN_QUERY.search(text)) and (key := self.slots.query_name(name)):
+            return Hint(pointer_of((key,)), reason, where="query")
         place, there = find_place(self.slots, path)
+        if there and reason is Reason.MISSING and value_at(self.slots.body, place) not in (None, "", [], {}):
+            place = lacking_kin(self.slots, place) or place
         if there and (sure or position or plain(name) != name):
             return Hint(pointer_of(place), reason)
         if not there and (pair := pair_value(self.slots, name)) and (position or sure):
@@ -210,6 +222,8 @@ class _Reader:
 
 
 _POINTER = re.compile(r"\[?json-?pointer:\s*([^\]\s]+)\]?", re.I)
+_ASSIGNED = re.compile(r"\b([A-Za-z_]\w{0,40})\s?=\s?['\"]?[\w\-]+['\"]?(?:$|[\s,.)])")
+"""Of an item `ID=7` was not found: the member that holds it."""
 _NOT_PARSED = re.compile(r"json|parse|malformed|well-formed|syntax|unexpected (?:end|token)", re.I)
 _IN_QUERY = re.compile(r"query ?string|query param|in query|url param", re.I)
 _SPLIT = re.compile(
@@ -217,29 +231,55 @@ _SPLIT = re.compile(
 )
 _NAME = r"[A-Za-z_$@][\w$\-]*(?:(?:\.|\[|\]|/)[\w$\-\[\]]+)*(?:\[\d*\])?"
 _NOUN = (
-    r"(?:query |body |request |path |url |form |input )?(?:param(?:eter)?s?(?:\(s\))?|fields?(?:\(s\))?|propert(?:y|ies)|attributes?|arguments?|columns?|keys?|inputs?|options?"
+    r"(?:query |body |request |path |url |form |input )?(?:param(?:eter)?s?(?:\(s\))?|fields?(?:\(s\))?"
+    r"|propert(?:y|ies)|attributes?|arguments?|columns?|keys?|inputs?|options?"
     r"|elements?|members?|feld|campo|champ|data|values?|variables?|parámetro|paramètre)"
 )
 _TECHNICAL = re.compile(rf"(?<![\w/@:.])({_NAME})(?![\w@/]|\.\w|://)")
 _QUOTED = re.compile(r"(?<![A-Za-z0-9])(['\"`])((?:(?!\1).){1,120}?)\1(?![A-Za-z])|\[([\w.\-, ]{1,120})\]")
+_KEYWORDS = (
+    "missing|required|invalid|unknown|unexpected|unrecogni[sz]ed|unsupported|illegal|bad|empty|duplicate|provide|specify"
+    "|supply|include|value for|valid|mandatory|without|is:"
+)
+_JOIN = r"(?:,|\band\b|\bor\b|&)"
+_MARKED = rf"['\"`\[]*{_NAME}['\"`\]]*"
 _AFTER = re.compile(
-    rf"(?:missing|required|invalid|unknown|unexpected|unrecogni[sz]ed|unsupported|illegal|bad|empty|duplicate|provide|specify|supply|include|for|valid|mandatory|without|parameter\(s\)|is:)"
-    rf"(?: the| an?| valid| required| values?| names?| {_NOUN}| (?:are|is|were|not provided|missing|required|for)| at)*\s*:?\s*"
-    rf"((?:['\"`\[]*{_NAME}['\"`\]]*(?:\s*(?:,|\band\b|\bor\b|&)+\s*(?!must|should|is\b|are\b|it\b)(?=['\"`\[]*[A-Za-z_$])|$|(?=\W)))+)",
+    rf"\b(?:{_KEYWORDS})(?!\w)(?:(?: the| an?| valid| required| names?| {_NOUN}| (?:are|is|were|not provided"
+    rf"|missing|required|for)| at)(?!\w))*"
+    rf"\s*:?\s*((?:{_MARKED}\s*{_JOIN}+\s*)*{_MARKED})",
     re.I,
 )
+_VERB = (
+    r"(?:is|are|was|were|weren't|wasn't|must|should|can ?not|can'?t|may|has|have|needs|requires?|does|do|not"
+    r"|out of|contains?"
+    r"|already|ist|darf|muss|est|n'est|es|no|é|não|too|missing)\b"
+)
 _BEFORE = re.compile(
-    rf"^\W*(?:body/|the |your |an? |this |one of |either |both |for )?((?:['\"`\[]*{_NAME}['\"`\]]*\s*(?:,|\band\b|\bor\b|&)*\s*){{1,6}}?)(?:{_NOUN} )?(?:number .{{0,20}} )?(?:in \w+ ?: )?"
-    r"(?:is|are|was|were|weren't|wasn't|must|should|can ?not|can'?t|may|has|have|needs|requires?|cannot|does|do|not|out of|contains?|already|ist|darf|muss|est|n'est|es|no|é|não|too|missing|:)(?!\w)",
+    rf"(?:^|: |/)\W*(?:the |your |an? |this |one of |either |both "
+    rf"|for )?((?:{_MARKED}\s*{_JOIN}+\s*)*(?:[A-Za-z]+ ){{0,3}}?{_MARKED})\s+"
+    rf"(?:{_NOUN} )?(?:number .{{0,20}} )?{_VERB}|^({_MARKED}):\s",
+    re.I,
+)
+_ENDED = re.compile(rf"\s*(?:$|[.,;:!?)\]'\"`]|in\b|and\b|or\b|{_VERB})", re.I)
+_NOUNED = re.compile(
+    rf"\b({_NAME}) (?:parameter|field|property|attribute|argument|param)\b (?:is|must|should|cannot|can't|was|may)"
+    rf"|(?<=field: )({_NAME})",
     re.I,
 )
 _WORD = re.compile(_NAME)
-_NO_NAMES = frozenset(
-    "this that it value values the a an is are and or not be must should field fields parameter parameters param params property properties request body query data json"
-    " error errors invalid missing required input inputs name object type one there you your we no some all any resource validation record please format string integer number array boolean"
-    " argument arguments attribute attributes element list item items message following url api bad unknown unable operation method user following at in of for to from with by on"
-    " only both either key column option".split()
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.]*")
+_NOTHING = re.compile(r"(?!)")  # what stands in brackets first is a mark, such as [ERROR]
+_VALUE = re.compile(r"\{[^{}]{0,300}\}")
+_NO_NAMES_WORDS = (
+    "this that it value values the a an is are and or not be must should field fields parameter parameters "
+    "param params property properties request body query data json"
+    " error errors invalid missing required input inputs name object type one there you your we no some all "
+    "any resource validation record please format string integer number array boolean"
+    " argument arguments attribute attributes element list item items message following url api bad unknown "
+    "unable operation method user following at in of for to from with by on"
+    " only both either key column option feld das die der el la le campo champ"
 )
+_NO_NAMES = frozenset(_NO_NAMES_WORDS.split())
 
 
 def _plain_quotes(text: str) -> str:
@@ -263,12 +303,21 @@ def _names(text: str) -> Iterator[tuple[str, bool, bool]]:
     positioned: dict[str, None] = {}
     for pattern in (_BEFORE, _AFTER):
         for match in pattern.finditer(text):
-            for word in _WORD.findall(match[1]):
-                positioned.setdefault(word.strip("."), None)
-    quoted = {}
+            group = match[1] or match[match.lastindex or 1] or ""
+            if pattern is _AFTER and not _ENDED.match(text[match.end() :]) and not _is_technical(group):
+                continue
+            for piece in re.split(_JOIN, group):
+                words = _WORD.findall(piece)
+                if words and len(words) <= 2:
+                    positioned.setdefault(words[-1].strip("."), None)
+    if not text.isascii():
+        for word in re.findall(rf"(?<![^\W\d_]){_NAME}(?![^\W\d_])", text):
+            positioned.setdefault(word, None)
+    quoted = dict.fromkeys(match[1] or match[2] for match in _NOUNED.finditer(text))
     for match in _QUOTED.finditer(text):
         for part in re.split(r",\s*", match[2] or match[3] or ""):
-            if _WORD.fullmatch(part):
+            named = _WORD if match[2] else _PLAIN_NAME if match.start() else _NOTHING
+            if named.fullmatch(part) and not _OTHERS.search(text[: match.start()]):
                 quoted[part] = None
     technical = [word for word in _TECHNICAL.findall(text) if _is_technical(word)]
     for name in dict.fromkeys((*quoted, *technical)):
@@ -280,10 +329,17 @@ def _names(text: str) -> Iterator[tuple[str, bool, bool]]:
             yield name, False, True
 
 
+_OTHERS = re.compile(
+    r"(?:relation|table|object|type|resource|index|schema|database|collection|cache|constraint|value|of) *$", re.I
+)
+"""What stands before a quoted word that names no field."""
+
+
 def _phrase(text: str) -> str:
     """Return the words before the verb as one name: `Validity years out of range` speaks of `validityYears`."""
     found = re.match(
-        r"(?:the |your )?((?:[A-Za-z]+ ){1,4}?)(?:is|are|must|should|can't|cannot|has|have|out of|may|does|was|were|not)\b",
+        r"(?:the |your )?((?:[A-Za-z]+ ){1,4}?)(?:is|are|must|should|can't|cannot|has|have|out of|may|does"
+        r"|was|were|not)\b",
         text,
         re.I,
     )
@@ -294,12 +350,14 @@ def _quoted(text: str) -> list[str]:
     """Values a sentence repeats: quoted ones first, then what stands alone at its beginning or after a colon."""
     quoted = [match[2] for match in _QUOTED.finditer(text) if match[2]]
     loose = re.findall(r"(?:^|\n|: |\()(-?\d+(?:\.\d+)?|[\w.+@\-]{3,80})(?= |$|\)|,|\.$)", text)
-    words = [word.strip(".,:;()") for word in text.split() if re.search(r"[_@\d]", word)]
+    words = [word for part in text.split() if len(word := part.strip(".,:;()")) > 2 and re.search(r"[_@\d]", word)]
     return list(dict.fromkeys([*quoted, *loose, *words]))[:30]
 
 
 _LIST = re.compile(
-    r"(?:one of(?: the following| these)?(?: values| options)?|allowed values(?: are)?|valid (?:values|options|choices)(?: are)?|must be(?: either)?|should be|enum value set|expected one of|not one of|accepted values(?: are)?)\s*:?\s*"
+    r"(?:one of(?: the following| these)?(?: values| options)?|allowed values(?: are)?|valid (?:values"
+    r"|options|choices)(?: are)?|must be(?: either)?|should be|enum value set|expected one of|not one of"
+    r"|accepted values(?: are)?)\s*:?\s*"
     r"(.{1,300})",
     re.I | re.S,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,10 +19,11 @@ from discovery.exchange import Json, Request
 MAX_SLOTS = 5_000
 """Slots of a request that are searched; places deeper in a larger one are found by their full path."""
 
-WRAPPERS = frozenset(
-    "body query querystring payload request requestbody params parameters json data properties input root attributes"
-    " variables form path value object".split()
+_WRAPPER_WORDS = (
+    "body query querystring payload request requestbody params parameters json data properties input root"
+    " attributes variables form path value object fields"
 )
+WRAPPERS = frozenset(_WRAPPER_WORDS.split())
 """First parts of a place that often name the message, not a member of it."""
 
 
@@ -114,6 +116,11 @@ def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
             break
         if (place := _descend(slots.body, named[start:])) is not None:
             return place, True
+    for start in range(len(named) - 1):
+        if start and plain(str(named[start - 1])) not in WRAPPERS:
+            break
+        if (parent := _descend(slots.body, named[start:-1])) is not None:
+            return (*parent, named[-1]), False
     for start in range(len(named)):
         if place := _by_end(slots, named[start:]):
             return place, True
@@ -173,7 +180,7 @@ def _for_absent(slots: Slots, named: Path) -> Path:
         rest = named[start:]
         for end in range(len(rest) - 1, 0, -1):
             if (place := _descend(slots.body, rest[:end])) is not None:
-                return _unwrap_names(place + rest[end:])
+                return place + rest[end:]
     if len(named) > 1 and slots.body in (None, {}, "", []):
         start = 1 if plain(str(named[0])) in ("body", "query", "payload", "requestbody") else 0
         return named[start:]
@@ -191,10 +198,6 @@ def _for_absent(slots: Slots, named: Path) -> Path:
     return (*likely_parent(slots, named[-1]), named[-1])
 
 
-def _unwrap_names(place: Path) -> Path:
-    return place
-
-
 def likely_parent(slots: Slots, name: str | int) -> Path:
     """Return the object a lacking `name` most likely belongs to.
 
@@ -202,12 +205,9 @@ def likely_parent(slots: Slots, name: str | int) -> Path:
     (`{"shipment": {..}}`), or the one named by the path (`POST /tickets` with `{"ticket": {..}}`); the root.
     """
     wanted = plain(str(name))
-    holders = [place for place in slots.by_name.get(wanted, ()) if place]
-    for holder in holders:
-        kin = holder[:-1]
-        for place, node in slots.objects:
-            if place != kin and len(place) == len(kin) and place[:-1] == kin[:-1] and _lacks(node, wanted):
-                return place
+    for holder in slots.by_name.get(wanted, ()):
+        if kin := lacking_kin(slots, holder):
+            return kin[:-1]
     empty = [place for place, node in slots.objects if place and not node]
     if len(empty) == 1:
         return empty[0]
@@ -215,11 +215,33 @@ def likely_parent(slots: Slots, name: str | int) -> Path:
     tree = slots.body
     while isinstance(tree, dict) and not any(plain(key) == wanted for key in tree):
         inner = [key for key, value in tree.items() if isinstance(value, dict)]
-        fits = inner if len(tree) == 1 else [key for key in inner if _is_named_by(slots.path, key)]
+        fits = [
+            key for key in inner if _is_named_by(slots.path, key) or (len(tree) == 1 and plain(key) in _ENVELOPES)
+        ]
         if len(fits) != 1:
             break
         place, tree = (*place, fits[0]), tree[fits[0]]
     return place
+
+
+def lacking_kin(slots: Slots, holder: Path) -> Path | None:
+    """Return where the slot at `holder` would be in the one sibling of its object that lacks it.
+
+    Siblings are of one kind when they stand in one list, share a member, or one of them is empty.
+    """
+    if len(holder) < 2:
+        return None
+    name, own = holder[-1], value_at(slots.body, holder[:-1])
+    around = value_at(slots.body, holder[:-2])
+    others = around.items() if isinstance(around, dict) else enumerate(around) if isinstance(around, list) else ()
+    for key, node in others:
+        alike = isinstance(node, dict) and (not node or (isinstance(own, dict) and bool(node.keys() & own.keys())))
+        if key != holder[-2] and alike and isinstance(node, dict) and _lacks(node, plain(str(name))):
+            return (*holder[:-2], key, name)
+    return None
+
+
+_ENVELOPES = WRAPPERS | {"item", "resource", "record", "entity", "document", "model", "config"}
 
 
 def _lacks(node: dict[str, Json], wanted: str) -> bool:
@@ -249,13 +271,11 @@ _BRACKETS = re.compile(r"[^\[\]]*(?:\[[^\[\]]*\])+")
 def _unfolded(form: dict[str, Json]) -> dict[str, Json]:
     """Turn bracketed names into nesting, and members that hold JSON into what they hold."""
     tree: dict[str, Json] = {}
-    for name, value in form.items():
-        if isinstance(value, str) and value[:1] == "{":
-            try:
-                held = read_json(value.encode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                held = value
-            value = held
+    for name, text in form.items():
+        value = text
+        if isinstance(text, str) and text[:1] == "{":
+            with suppress(ValueError, RecursionError):
+                value = read_json(text.encode("utf-8", "replace"))
         if not _BRACKETS.fullmatch(name) or name[:1] == "[":
             tree[name] = value
             continue
@@ -288,3 +308,9 @@ def names_in_body(slots: Slots) -> Iterator[str]:
     for place, _ in slots.all:
         if isinstance(place[-1], str):
             yield place[-1]
+
+
+def place_of(pointer: str) -> Path:
+    """Return the place a JSON Pointer names; parts that are numbers are positions."""
+    parts = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+    return tuple(int(part) if part.isdecimal() else part for part in parts)

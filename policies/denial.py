@@ -69,11 +69,13 @@ _CODES = frozenset(
 _OWN_ERROR_CODES = frozenset({"errcode", "errorcode", "errno", "errornumber", "ret", "retcode", "returncode"})
 _SIGNALS = _FLAGS | _ERRORS | _CODES
 _FINE = re.compile(
-    r"^(0+|ok|okay|success\w*|succeed\w*|true|1|200|201|202|204|none|null|no_?error|approved|accepted|completed?|done|yes|y|active|i0+1?)$",
+    r"^(0+|ok|okay|success\w*|succeed\w*|true|1|200|201|202|204|none|null|no_?error|approved|accepted"
+    r"|completed?|done|yes|y|active|i0+1?)$",
     re.I,
 )
 _FAILED = re.compile(
-    r"^(errors?|fail(ed|ure|s)?|false|ko|nok|no|n|invalid|refused|denied|rejected|exception|fault|fehler|erro|err|unsuccess\w*|declined|error\..*)$",
+    r"^(errors?|fail(ed|ure|s)?|false|ko|nok|no|n|invalid|refused|denied|rejected|exception|fault|fehler|erro"
+    r"|err|unsuccess\w*|declined|error\..*)$",
     re.I,
 )
 _WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常", re.I)
@@ -103,7 +105,7 @@ _SPEAKS = frozenset(
         "code",
     }
 )
-_IDENTITY = frozenset({"id", "_id", "uuid", "guid", "key", "href", "createdat", "created", "object", "self"})
+_IDENTITY = frozenset({"id", "_id", "uuid", "guid", "href", "self"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ def _is_error_object(held: Json) -> bool:
 
 
 def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], resource: bool) -> Denial | None:
-    """What a code or status word says. Alone it says little: it takes a word of failure, or a message beside it."""
+    """What a code or status word says: alone, little; it takes a word of failure or a message beside it."""
     held = value[key]
     speaks = [value[names[other]] for other in names if other in _SPEAKS and other != name]
     said = " ".join(text for text in speaks if isinstance(text, str))
@@ -250,7 +252,7 @@ def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], re
     if name in _OWN_ERROR_CODES or held >= 400 or held < 0:
         return (
             Denial(key, str(held), 0.8)
-            if (said or name in _OWN_ERROR_CODES) and name not in ("ret",) or said
+            if ((said or name in _OWN_ERROR_CODES) and name not in ("ret",)) or said
             else None
         )
     if said and name in ("code", "status", "resultcode", "responsecode", "statuscode", "rc"):

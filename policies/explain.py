@@ -9,6 +9,8 @@ from __future__ import annotations
 from email.utils import parsedate_to_datetime
 
 from discovery.exchange import IDEMPOTENT_METHODS, Exchange, Json, Response
+from discovery.hints import Hint
+from policies.batch import Item
 from policies.outcome import Effect, Outcome, Reading, classify
 
 
@@ -21,21 +23,29 @@ def explain(exchange: Exchange, now: float) -> dict[str, Json]:
         "effect": str(reading.effect),
         "retry": retry,
         "retry_after": _whole(reading.wait),
-        "fields": [
-            {"pointer": hint.pointer, "reason": str(hint.reason)}
-            | ({"in": hint.where} if hint.where != "body" else {})
-            | ({"allowed": list(hint.allowed)} if hint.allowed else {})
-            | ({"message": hint.message} if hint.message else {})
-            for hint in reading.hints
-        ],
-        "items": [
-            {"index": item.index, "key": item.key, "ok": item.ok, "retry": item.retry}
-            | ({"why": item.why} if item.why else {})
-            for item in reading.items
-        ],
+        "fields": [_field(hint) for hint in reading.hints],
+        "items": [_item(item) for item in reading.items],
         "confidence": reading.confidence,
         "why": reading.why,
     }
+
+
+def _field(hint: Hint) -> Json:
+    said: dict[str, Json] = {"pointer": hint.pointer, "reason": str(hint.reason)}
+    if hint.where != "body":
+        said["in"] = hint.where
+    if hint.allowed:
+        said["allowed"] = list(hint.allowed)
+    if hint.message:
+        said["message"] = hint.message
+    return said
+
+
+def _item(item: Item) -> Json:
+    said: dict[str, Json] = {"index": item.index, "key": item.key, "ok": item.ok, "retry": item.retry}
+    if item.why:
+        said["why"] = item.why
+    return said
 
 
 def retry_of(exchange: Exchange, reading: Reading) -> str:

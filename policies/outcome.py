@@ -17,9 +17,10 @@ from discovery.body import TREES, Body, Kind, plain_text, read_body
 from discovery.complaints import Complaint, complaints_of, plain
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
-from discovery.slots import Slots, slots_of
+from discovery.reasons import said_reason
+from discovery.slots import slots_of
+from policies.batch import Batch, Item, failures_in, read_batch
 from policies.denial import Denial, denial
-from policies.partial import Batch, Item, read_batch
 from policies.signs import Sign, signs_of
 from policies.waits import Pace, read_pace, stated_in
 
@@ -66,12 +67,16 @@ class Reading:
 
 _SUCCESS = {status: Reading(Outcome.SUCCESS, Effect.ALL, f"status {status}") for status in range(200, 400)}
 
-_TELLING = frozenset(
-    "ok success succeeded successful issuccess sucesso exito erfolg error errors fault exception errcode errorcode errno"
-    " errornumber ret retcode returncode resultcode responsecode rc code status statuscode ack result state type errormessages"
-    " errormessage errormsg fehler data json response responses messages envelope failed failures results items records"
-    " entries".split()
+_TELLING_WORDS = (
+    "ok success succeeded successful issuccess sucesso exito erfolg error errors fault exception errcode "
+    "errorcode errno"
+    " errornumber ret retcode returncode resultcode responsecode rc code status statuscode ack result state "
+    "type errormessages"
+    " errormessage errormsg fehler data json response responses messages envelope failed failures results "
+    "items records"
+    " entries"
 )
+_TELLING = frozenset(_TELLING_WORDS.split())
 """Names at the root of a body that may overrule its status; without any of them a success is believed at once."""
 
 
@@ -111,6 +116,8 @@ def _claimed_success(request: Request, answer: Response, now: float) -> Reading:
         if (batch := _graph_items(value)) or (batch := read_batch(slots, value)):
             return _many(request, answer, body, batch, now)
     last = plain(request.path.rpartition(b"/")[2].decode("latin-1"))
+    if answer.status == 207 and not safe and (told := _told_apart(value)):
+        return told
     denied = _graph_denial(value) or denial(value, reading=safe, last_word=last)
     if denied is None:
         return _SUCCESS[answer.status]
@@ -196,6 +203,15 @@ def _many(request: Request, answer: Response, body: Body, batch: Batch, now: flo
     return replace(reading, effect=Effect.NONE, items=batch.items, why=f"every item failed: {reading.why}")
 
 
+def _told_apart(value: Json) -> Reading | None:
+    """A 207 on a request that listed no items (a folder deleted): only what failed is known."""
+    failed = failures_in(value)
+    if not failed:
+        return None
+    why = f"status 207: {len(failed)} parts failed ({failed[0].why})"
+    return Reading(Outcome.PARTIAL, Effect.UNKNOWN, why, None, 0.5, items=failed)
+
+
 # Failures
 
 
@@ -242,7 +258,7 @@ def _weighed(
     body: Body,
 ) -> Reading:
     safe = request.method in SAFE_METHODS
-    first = {sign: words for sign, words in reversed(signs)}
+    first = dict(reversed(signs))
     fault = _fault_side(body)
 
     def reading(
@@ -261,7 +277,7 @@ def _weighed(
     if fault == "server" or (denied and not status >= 400 and _top(signs) is Sign.INTERNAL):
         why = first.get(Sign.INTERNAL, "it failed inside the server") + "; it may have taken effect"
         return reading(Outcome.TRANSIENT, Effect.UNKNOWN, why, 0.7, wait)
-    limited = Sign.RATE in first and status not in (404, 405, 410, 413) and _leads(signs, Sign.RATE)
+    limited = Sign.RATE in first and status not in (402, 404, 405, 410, 413)
     if limited or (status == 403 and (pace.wait is not None or (pace.spent and Sign.AUTH not in first))):
         return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "a limit is spent"), 0.8, wait)
     if status in (403, 404, 405, 406, 410, 415, 501, 505):
@@ -272,7 +288,7 @@ def _weighed(
         return reading(Outcome.TRANSIENT, effect, first[Sign.BUSY], 0.7, wait)
     if status == 423 and pace.wait is not None:
         return reading(Outcome.TRANSIENT, Effect.NONE, "locked for now", 0.7, wait)
-    if status not in (400, 422) and denied is None:
+    if status not in (400, 422) and denied is None and fault != "client":
         return reading(Outcome.REFUSED, Effect.NONE, _words(signs, complaints), 0.9)
     return _refusal(request, complaints, signs, said, denied)
 
@@ -285,7 +301,7 @@ def _server_failure(
     wait: float | None,
     said: str,
 ) -> Reading:
-    """A status in the 500s: the effect of an unsafe request is unknown, save where the server says it never began."""
+    """A status in the 500s: the effect of an unsafe request is unknown, unless it says it never began."""
     safe = request.method in SAFE_METHODS
     top = _top(signs)
     words = _words(signs, complaints)
@@ -314,18 +330,19 @@ def _refusal(
 ) -> Reading:
     """A definite no: because of the request's form (with hints), or for another reason."""
     hints = read_hints(request, complaints)
-    first = {sign: words for sign, words in reversed(signs)}
+    first = dict(reversed(signs))
     placed = [hint for hint in hints if hint.where in ("body", "query", "header")]
     words = _words(signs, complaints)
-    top = _top(signs)
     specific = [hint for hint in placed if hint.reason not in (Reason.OTHER, Reason.UNIQUE)]
     if Sign.EXISTS in first and not specific:
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.EXISTS]}", None, 0.8, hints)
-    if Sign.AUTH in first and (top is Sign.AUTH or not specific):
+    if Sign.AUTH in first and not specific:
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.AUTH]}", None, 0.8, hints)
-    if Sign.ABSENT in first and not placed:
+    unknown = any(said_reason(complaint.text) is Reason.UNKNOWN for complaint in complaints)
+    if Sign.ABSENT in first and not placed and not unknown:
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.ABSENT]}", None, 0.8, hints)
-    if placed or Sign.INVALID in first:
+    ruled = any(sign is Sign.RULE and " " not in words for sign, words in signs)
+    if specific or (Sign.INVALID in first and not (ruled and not placed)) or placed:
         confidence = 0.9 if placed else 0.6
         return Reading(Outcome.VALIDATION, Effect.NONE, f"{said}: {words}", None, confidence, hints)
     if not signs and denied is None:
@@ -335,7 +352,7 @@ def _refusal(
 
 
 def _fault_side(body: Body) -> str:
-    """Whose fault a protocol says it was: `client`, `server` or unknown. SOAP fault codes, JSON-RPC's own numbers."""
+    """Whose fault a protocol says it was: `client`, `server` or unknown (SOAP's codes, JSON-RPC's numbers)."""
     value = body.value
     if not isinstance(value, dict):
         return ""

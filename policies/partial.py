@@ -1,512 +1,295 @@
-"""Many-item answers: what became of each item, told by matching the answer's items to those that were sent.
+"""Finishing a batch: the request for what is still to be sent, and one answer out of two.
 
-Nothing here knows an upstream: an answer is many-item when it holds verdicts on parts of the request. Each is
-matched by the surest means that fits *all* of them: an id the client gave, an index, the position in a list of
-equal length, a value only one item holds, an echo of the item itself. An item that no list mentions is done
-where the answer names only what failed: the request says what else there was. Where nothing fits all, `certain`
-is False and every item is in doubt: no guess.
+`unfinished()` takes from the request what is done, refused or in doubt, byte for byte where the format allows;
+`merge()` puts the later verdicts where the earlier ones stood, so that the caller sees one answer, in the order
+of its request. What cannot be taken apart or put together again is left as it was answered: None, or the first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import md5, sha256
+from typing import TYPE_CHECKING
+from xml.parsers import expat
 
-from discovery.body import Kind
-from discovery.complaints import Path, complaints_of, plain
-from discovery.exchange import Json
-from discovery.slots import Slots, pointer_of
-from policies.signs import Sign, sign_of_code, sign_of_text
+import orjson
 
-MAX_ITEMS = 10_000
+from discovery.body import Kind, read_body
+from discovery.complaints import Path, plain
+from discovery.exchange import Headers, Json, Request, Response
+from discovery.slots import place_of, pointer_of, slots_of, value_at
+from policies.batch import Batch, Item, bulk_lines, read_batch
+
+if TYPE_CHECKING:
+    from policies.outcome import Reading
+
+__all__ = ["Batch", "Item", "merge", "unfinished"]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item of a batch: its number in the request, the key it was recognised by, and how it ended.
+def unfinished(request: Request, reading: Reading) -> Request | None:
+    """Return `request` with only the items that failed and may be sent again, or None where there are none.
 
-    `index` is None for what the batch hangs on (an order whose lines failed). `ok` is None where nothing proves
-    either way. `retry`: it had no effect for sure, and may be sent again. `place` is its JSON Pointer in the
-    request; `wait` the seconds asked for it alone.
+    None too where they cannot be taken apart (a form, a multipart). The caller's `Idempotency-Key` is taken out:
+    a key belongs to one body.
     """
-
-    index: int | None
-    key: str | None
-    ok: bool | None
-    retry: bool = False
-    why: str = ""
-    place: str = ""
-    wait: float | None = None
+    wanted = {item.place for item in reading.items if item.retry and item.ok is False}
+    settled = [place_of(item.place) for item in reading.items if item.place and item.place not in wanted]
+    if not wanted:
+        return None
+    body = _without(request, settled)
+    return None if body is None else replace(request, headers=_headers_for(request.headers, body), body=body)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """All items of a request, in its order. Not `certain`: they could not be matched, so each is in doubt."""
+def merge(
+    reading: Reading, first: Response, sent: Request, later: Response, second: Reading
+) -> tuple[Response, tuple[Item, ...]]:
+    """Return the answer to the whole batch and its items, after `sent` (see `unfinished`) was answered `later`.
 
-    items: tuple[Item, ...]
-    certain: bool
-    why: str
-
-    @property
-    def failed(self) -> int:
-        return sum(item.ok is not True for item in self.items)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an answer says of one item: `node` is the words it says it in."""
-
-    ok: bool | None
-    node: Json
-    retry: bool = False
-    why: str = ""
-    wait: float | None = None
-
-
-Parts: TypeAlias = list[tuple[Path, Json]]
-
-_FAILED_LIST = re.compile(
-    r"^(?!.*(count|num|total))(?:\w*(?:failed|failures?|errors?|rejected|unprocessed\w*|notprocessed|unsuccessful|invalid|failedentries))$"
-)
-_UNPROCESSED = re.compile(r"unprocessed|notprocessed|remaining")
-_DONE_LIST = re.compile(
-    r"^(?:\w*(?:successful|succeeded|success\w*|processed|created|updated|deleted|accepted|results?|data|ok|added|completed))$"
-)
-_INDEXES = (
-    "index",
-    "position",
-    "row",
-    "rowindex",
-    "operationindex",
-    "itemindex",
-    "correlationid",
-    "recordindex",
-    "sequence",
-    "line",
-)
-_ID = re.compile(r"id$|^id|key|ref|trace|name$|href|uri$|url$|path$|sku|code$|email|handle|number$|uuid")
-_FAILED = re.compile(
-    r"^(?:error\w*|fail\w*|rejected|invalid|refused|denied|false|not_?\w+|http/[\d.]+ [45].*)$", re.I
-)
-_FINE = re.compile(
-    r"^(?:ok|success\w*|succe\w*|created|updated|deleted|done|complete\w*|accepted|queued|sent|processed|true|active|http/[\d.]+ [23].*|noop)$",
-    re.I,
-)
-_BUSY_STATUS = frozenset({408, 423, 425, 429, 503})
-
-
-def read_batch(slots: Slots, answer: Json) -> Batch | None:
-    """Return what became of each item of the request, or None when the answer tells of no items, or of no failure."""
-    for verdicts, kind in _verdicts(answer, slots):
-        if any(verdict.ok is False for _, verdict in verdicts) or any(v.ok is None for _, v in verdicts):
-            return _matched(slots, answer, [verdict for _, verdict in verdicts], kind)
-    return None
-
-
-# Verdicts
-
-
-def _verdicts(answer: Json, slots: Slots) -> Iterator[tuple[list[tuple[Path, Verdict]], str]]:
-    """Yield the lists of verdicts an answer may hold: (verdicts, `each` or `failures`)."""
-    for place, node in _containers(answer):
-        if isinstance(node, list) and node and all(isinstance(child, dict) for child in node):
-            name = plain(str(place[-1])) if place else ""
-            said = [(((*place, i)), _verdict(child)) for i, child in enumerate(node[:MAX_ITEMS])]
-            if _FAILED_LIST.match(name):
-                continue
-            if any(v.ok is False for _, v in said):
-                yield said, "each"
-    split: list[tuple[Path, Verdict]] = []
-    failures = False
-    done = False
-    for place, node in _containers(answer):
-        name = plain(str(place[-1])) if place else ""
-        if not name or node in (None, [], {}, ""):
-            continue
-        if _FAILED_LIST.match(name) and not (isinstance(node, dict) and not _UNPROCESSED.search(name)):
-            children = _leaves(node) if isinstance(node, dict) else node if isinstance(node, list) else []
-            unprocessed = bool(_UNPROCESSED.search(name))
-            for i, child in enumerate(children[:MAX_ITEMS]):
-                told = _verdict(child)
-                retry = unprocessed or told.retry
-                split.append(
-                    (
-                        (*place, i),
-                        replace(
-                            told,
-                            ok=False,
-                            retry=retry,
-                            why=told.why or ("not processed" if unprocessed else "failed"),
-                        ),
-                    )
-                )
-                failures = True
-        elif _DONE_LIST.match(name) and isinstance(node, list):
-            done = True
-            split += [((*place, i), Verdict(True, child)) for i, child in enumerate(node[:MAX_ITEMS])]
-        elif name.endswith("error") and isinstance(node, dict) and (found := _indexed(node)):
-            split += [((*place, i), v) for i, v in enumerate(found)]
-            failures = True
-    if failures:
-        yield split, "split" if done else "failures"
-
-
-def _containers(answer: Json) -> Iterator[tuple[Path, Json]]:
-    """The lists and mappings of an answer down to its third level, outermost first."""
-    layer: list[tuple[Path, Json]] = [((), answer)]
-    for _ in range(4):
-        following: list[tuple[Path, Json]] = []
-        for place, node in layer:
-            if isinstance(node, (dict, list)):
-                yield place, node
-            if isinstance(node, dict) and len(node) <= 60:
-                following += [
-                    ((*place, key), value) for key, value in node.items() if isinstance(value, (dict, list))
-                ]
-        layer = following
-
-
-def _leaves(node: Json) -> list[Json]:
-    """The elements of a list, or of all lists in a mapping of lists; a mapping alone is one element."""
-    if isinstance(node, list):
-        return node
-    if isinstance(node, dict) and node and all(isinstance(value, list) for value in node.values()):
-        return [child for value in node.values() if isinstance(value, list) for child in value]
-    return [node]
-
-
-def _verdict(node: Json) -> Verdict:
-    """Return what one element of an answer says of itself."""
-    if not isinstance(node, dict):
-        return Verdict(None, node)
-    inner = node
-    if len(node) == 1 and isinstance(only := next(iter(node.values())), dict):
-        inner = only  # {"index": {"status": 201}}
-    names = {plain(key): value for key, value in inner.items()}
-    status = next(
-        (
-            number
-            for name in ("status", "statuscode", "httpstatuscode", "httpstatus", "code")
-            if (number := _http(names.get(name)))
-        ),
-        None,
+    `reading` and `second` are what `first` and `later` were read as. Where `later` says nothing of the items
+    (an outage), the first answer stands.
+    """
+    again = [item for item in reading.items if item.retry and item.ok is False]
+    came = _came_of(again, sent, later, second)
+    if came is None:
+        return first, reading.items
+    told = {item.place: new for item, new in zip(again, came, strict=True)}
+    items = tuple(
+        replace(told[item.place], index=item.index, key=item.key, place=item.place, said=item.said)
+        if item.place in told
+        else item
+        for item in reading.items
     )
-    ok: bool | None = None
-    if status is not None:
-        ok = status < 400
-    for name in ("success", "ok", "succeeded", "issuccess", "successful"):
-        if isinstance(names.get(name), bool):
-            ok = bool(names[name])
-    if ok is None:
-        for name in ("error", "errors", "errorcode", "errormessage", "failreason", "fault", "failure"):
-            if names.get(name) not in (None, "", [], {}, 0, False, "0"):
-                ok = False
-    if ok is None:
-        for name in ("status", "result", "state", "code", "outcome"):
-            if isinstance(word := names.get(name), str) and word:
-                ok = False if _FAILED.match(word) else True if _FINE.match(word) else ok
-                if ok is not None:
-                    break
-    if ok is not False:
-        return Verdict(ok, node)
-    return _failed(node, names, status)
+    pairs = [(item, told[item.place]) for item in again]
+    body = _merged(first, later, reading.items, items, pairs)
+    return (first if body is None else _with_body(first, body)), items
 
 
-def _failed(node: dict[str, Json], names: dict[str, Json], status: int | None) -> Verdict:
-    said = complaints_of(node)
-    codes = [code for complaint in said for code in complaint.codes if not code.isdigit()]
-    texts = [complaint.text for complaint in said if complaint.text]
-    signs = [sign for code in codes if (sign := sign_of_code(code))] or [
-        sign for text in texts if (sign := sign_of_text(text))
-    ]
-    why = (texts or codes or [f"status {status}" if status else "failed"])[0].split("\n")[0][:200]
-    passing = bool(signs) and signs[0] in (Sign.RATE, Sign.BUSY, Sign.INTERNAL)
-    if status is not None:
-        retry = status in _BUSY_STATUS or (status == 409 and passing)
-        doubt = status >= 500 and status not in (501, 503, 505)
-        return Verdict(None if doubt else False, node, retry, why, _wait_of(node))
-    if names.get("senderfault") is False or str(names.get("senderfault")).lower() == "false":
-        return Verdict(False, node, True, why)
-    return Verdict(False, node, passing, why, _wait_of(node))
-
-
-def _http(value: Json) -> int | None:
-    """An HTTP status: a number, its text, or a status line."""
-    if isinstance(value, bool):
+def _came_of(again: list[Item], sent: Request, later: Response, second: Reading) -> list[Item] | None:
+    """What became of each item that was sent again, in their order."""
+    parts = [item for item in second.items if item.index is not None]
+    if len(parts) == len(again):
+        return parts
+    if second.outcome.value != "success":
         return None
-    if isinstance(value, int):
-        return value if 100 <= value <= 599 else None
-    if isinstance(value, str) and (match := re.match(r"^(?:HTTP/[\d.]+ )?([1-5]\d\d)(?: |$)", value)):
-        return int(match[1])
-    return None
-
-
-def _wait_of(node: dict[str, Json]) -> float | None:
-    headers = node.get("headers")
-    if isinstance(headers, dict):
-        for key, value in headers.items():
-            if plain(key) == "retryafter" and re.fullmatch(r"\d{1,9}", str(value)):
-                return float(str(value))
-    return None
-
-
-def _indexed(node: Json) -> list[Verdict]:
-    """Failures told apart from the results, each with the index of its item."""
-    found: list[Verdict] = []
-    stack: list[Json] = [node]
-    while stack and len(found) < MAX_ITEMS:
-        current = stack.pop()
-        if isinstance(current, dict):
-            index = current.get("index")
-            if isinstance(index, int) and not isinstance(index, bool):
-                found.append(Verdict(False, {"index": index}, why="failed"))
-            stack += current.values()
-        elif isinstance(current, list):
-            stack += current[:1000]
-    return found
-
-
-# Matching
-
-
-def _matched(slots: Slots, answer: Json, verdicts: list[Verdict], kind: str) -> Batch | None:
-    named = [name for name in ([str(answer_key) for answer_key in answer] if isinstance(answer, dict) else [])]
-    candidates = _requested(slots, named)
-    for parts in candidates:
-        for by, match in (
-            ("its id", _by_id),
-            ("its index", _by_index),
-            ("its position", _by_position),
-            ("its value", _by_value),
-            ("its echo", _by_echo),
-        ):
-            if by == "its position" and kind != "each":
-                continue
-            found = match(parts, verdicts)
-            if found is None:
-                continue
-            if kind == "each" and len(found) < len(parts):
-                continue
-            if kind == "split" and any(verdicts[n].ok for n in found.values()) and len(found) < len(parts):
-                continue
-            if kind == "split" and len(found) < len(verdicts):
-                pass
-            return _batch(slots, parts, verdicts, found, by, answer)
-    failed = [v for v in verdicts if v.ok is not True]
-    if kind != "each" and not any(len(parts) > 1 for parts in candidates):
-        return None
-    if kind in ("failures", "split"):  # what succeeded may be listed by new ids: the failures alone must match
-        for parts in candidates:
-            for by, match in (
-                ("its id", _by_id),
-                ("its index", _by_index),
-                ("its value", _by_value),
-                ("its echo", _by_echo),
-            ):
-                found = match(parts, failed)
-                if found is not None and (
-                    kind == "failures" or len(parts) - len(found) == len(verdicts) - len(failed)
-                ):
-                    return _batch(slots, parts, failed, found, by, answer)
-    if not candidates or not failed:
-        return None
-    parts = candidates[0]
-    if len(parts) < 2:
-        return None
-    doubts = tuple(
-        Item(i, None, None, place=pointer_of(place), why="cannot be told apart")
-        for i, (place, _) in enumerate(parts)
-    )
-    return Batch(doubts, False, f"{len(failed)} items failed, but the answer does not show which of {len(parts)}")
-
-
-def _requested(slots: Slots, answered: Sequence[str]) -> list[Parts]:
-    """The lists of the request that may be its items: those the answer names alike first, larger ones before."""
-    body = slots.body
-    if slots.kind is Kind.LINES and isinstance(body, list):
-        return [_bulk_lines(body)]
-    found: list[tuple[Path, Parts]] = []
-    if isinstance(body, list) and body:
-        found.append(((), [((i,), child) for i, child in enumerate(body)]))
-    for place, value in slots.all:
-        if (
-            isinstance(value, list)
-            and value
-            and len(place) <= 4
-            and not any(isinstance(part, int) for part in place)
-        ):
-            found.append((place, [((*place, i), child) for i, child in enumerate(value)]))
-        elif (
-            isinstance(value, dict)
-            and len(value) > 0
-            and len(place) <= 3
-            and not any(isinstance(p, int) for p in place)
-        ):
-            lists = [(key, child) for key, child in value.items() if isinstance(child, list)]
-            if len(lists) == len(value) and len(lists) > 1:
-                found.append(
-                    (
-                        place,
-                        [
-                            ((*place, key, i), child)
-                            for key, one in lists
-                            if isinstance(one, list)
-                            for i, child in enumerate(one)
-                        ],
-                    )
-                )
-    names = {plain(name) for name in answered}
-    found.sort(key=lambda one: (not (one[0] and plain(str(one[0][-1])) in names), -len(one[1]), len(one[0])))
-    return [parts for _, parts in found]
-
-
-def _bulk_lines(lines: list[Json]) -> Parts:
-    """An NDJSON bulk: an action line, followed by its document unless it deletes."""
-    parts: Parts = []
-    number = 0
-    while number < len(lines):
-        action = lines[number]
-        verb = next(iter(action), "") if isinstance(action, dict) and len(action) == 1 else ""
-        if verb in ("index", "create", "update", "delete"):
-            parts.append(((number,), action))
-            number += 1 if verb == "delete" else 2
-        else:
-            parts.append(((number,), action))
-            number += 1
-    return parts
-
-
-def _scalars(node: Json, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield (plain name, text) of the scalars in an element that may identify it."""
-    if isinstance(node, dict) and depth < 4:
-        for key, value in list(node.items())[:40]:
-            name = plain(key)
-            if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-                yield name, str(value)
-            elif isinstance(value, dict):
-                yield from _scalars(value, depth + 1)
-            elif isinstance(value, list) and len(value) <= 3:
-                for one in value:
-                    if isinstance(one, str) or (isinstance(one, int) and not isinstance(one, bool)):
-                        yield name, str(one)
-                    else:
-                        yield from _scalars(one, depth + 1)
-    elif isinstance(node, str) or (isinstance(node, int) and not isinstance(node, bool)):
-        yield "", str(node)
-
-
-def _by_id(parts: Parts, verdicts: list[Verdict]) -> dict[int, int] | None:
-    """Match by a member of the same name: every verdict has it, and it tells the request's items apart."""
-    if not all(isinstance(value, dict) for _, value in parts):
-        return None
-    own = [dict(reversed(list(_scalars(value)))) for _, value in parts]
-    said = [dict(reversed(list(_scalars(verdict.node)))) for verdict in verdicts]
-    names = [name for name in own[0] if _ID.search(name) and all(name in each for each in own)]
-    for name in sorted(names, key=lambda name: (name != "id", not name.endswith("id"))):
-        numbers = {each[name]: i for i, each in enumerate(own)}
-        if len(numbers) != len(parts):
-            continue
-        found = {numbers[each[name]]: n for n, each in enumerate(said) if each.get(name) in numbers}
-        if len(found) == len(verdicts):
-            return found
-    return None
-
-
-def _by_index(parts: Parts, verdicts: list[Verdict]) -> dict[int, int] | None:
-    for name in _INDEXES:
-        found: dict[int, int] = {}
-        for n, verdict in enumerate(verdicts):
-            index = (
-                {plain(key): value for key, value in verdict.node.items()}.get(name)
-                if isinstance(verdict.node, dict)
-                else None
-            )
-            if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(parts):
-                break
-            found[index] = n
-        if len(found) == len(verdicts) and found:
-            return found
-    return None
-
-
-def _by_position(parts: Parts, verdicts: list[Verdict]) -> dict[int, int] | None:
-    return {n: n for n in range(len(parts))} if len(parts) == len(verdicts) else None
-
-
-def _by_value(parts: Parts, verdicts: list[Verdict]) -> dict[int, int] | None:
-    """Match by a value that only one item of the request holds: the item itself, or one of its identifying members."""
-    owners: dict[str, set[int]] = {}
-    for i, (_, value) in enumerate(parts):
-        for name, text in _scalars(value):
-            if (not name or _ID.search(name)) and len(text) > 0:
-                owners.setdefault(text, set()).add(i)
-    found: dict[int, int] = {}
-    for n, verdict in enumerate(verdicts):
-        hits = {next(iter(owners[text])) for _, text in _scalars(verdict.node) if len(owners.get(text, ())) == 1}
-        if len(hits) != 1 or hits & found.keys():
-            return None
-        found[hits.pop()] = n
-    return found or None
-
-
-def _by_echo(parts: Parts, verdicts: list[Verdict]) -> dict[int, int] | None:
-    """Match items that are given back as they were sent."""
-    found: dict[int, int] = {}
-    for n, verdict in enumerate(verdicts):
-        same = [i for i, (_, value) in enumerate(parts) if i not in found and value == verdict.node]
-        if not same or not isinstance(verdict.node, dict):
-            return None
-        found[same[0]] = n
-    return found or None
-
-
-def _batch(
-    slots: Slots, parts: Parts, verdicts: list[Verdict], found: dict[int, int], by: str, answer: Json
-) -> Batch:
-    items: list[Item] = []
-    if (whole := _whole(slots, parts, answer)) is not None:
-        items.append(whole)
-    for index, (place, value) in enumerate(parts):
-        key = _key(value, verdicts[found[index]].node if index in found else None)
-        if index not in found:
-            items.append(Item(index, key, True, why="not named among the failures", place=pointer_of(place)))
-            continue
-        verdict = verdicts[found[index]]
-        ok = True if verdict.ok is None and not verdict.why else verdict.ok
-        items.append(
-            Item(index, key, ok, verdict.retry and ok is False, verdict.why, pointer_of(place), verdict.wait)
+    answer = read_body(later.headers, later.body)
+    batch = read_batch(slots_of(sent), answer.value, anyway=True)
+    if batch is not None and batch.certain and len(batch.items) == len(again):
+        return list(batch.items)
+    lists = {place_of(item.said)[:-1] for item in again if item.said}
+    alike = value_at(answer.value, next(iter(lists))) if len(lists) == 1 else None
+    positions = isinstance(alike, list) and len(alike) == len(again)
+    return [
+        replace(
+            item, ok=True, retry=False, why="", said=pointer_of((*next(iter(lists)), i)) if positions else None
         )
-    failed = sum(item.ok is not True for item in items)
-    return Batch(tuple(items), True, f"{failed} of {len(items)} items failed, each told by {by}")
+        for i, item in enumerate(again)
+    ]
 
 
-def _key(value: Json, said: Json) -> str | None:
-    """The key an item goes by: the scalar it is, or the most identifying member the request gave it."""
-    members = list(_scalars(value))
-    if members and not members[0][0]:
-        return members[0][1]
-    for wanted in ("id", "key", "referenceid", "clientid", "customid", "externalid", "name", "href"):
-        for name, text in members:
-            if name == wanted:
-                return text
-    heard = {text for _, text in _scalars(said)} if said is not None else set()
-    return next((text for name, text in members if _ID.search(name) and text in heard), None)
+# The request
 
 
-def _whole(slots: Slots, parts: Parts, answer: Json) -> Item | None:
-    """What the items hang on, when the answer shows it was made: an id of its own that the request did not hold."""
-    place = parts[0][0]
-    if not isinstance(slots.body, dict) or len(place) < 3 or not isinstance(answer, dict):
-        return None
-    sent = {str(value) for _, value in slots.all if isinstance(value, (str, int))}
-    for key, value in answer.items():
-        if (
-            plain(key).endswith("id")
-            and isinstance(value, (str, int))
-            and not isinstance(value, bool)
-            and str(value) not in sent
-        ):
-            return Item(None, str(value), True, why="made; its parts are told apart")
+def _without(request: Request, settled: list[Path]) -> bytes | None:
+    """Return the body without the elements at `settled`."""
+    body = read_body(request.headers, request.body)
+    if body.kind is Kind.JSON:
+        tree = body.value
+        _remove(tree, settled)
+        return orjson.dumps(tree)
+    if body.kind is Kind.LINES:
+        lines = [line for line in request.body.split(b"\n") if line.strip()]
+        gone = {place[0] for place in settled}
+        starts = [int(place[0]) for place, _ in bulk_lines(body.value)]
+        owners = [
+            start
+            for start, after in zip(starts, [*starts[1:], len(lines)], strict=True)
+            for _ in range(start, after)
+        ]
+        kept = [line for line, owner in zip(lines, owners, strict=True) if owner not in gone]
+        return b"\n".join(kept) + b"\n"
+    if body.kind is Kind.XML:
+        return _cut(request.body, dict.fromkeys(settled, b""))
     return None
+
+
+def _remove(tree: Json, places: Iterable[Path]) -> None:
+    """Remove elements of lists, last first; a list that becomes empty inside a mapping goes with them."""
+    for place in sorted(places, key=lambda place: [str(part).zfill(9) for part in place], reverse=True):
+        holder = value_at(tree, place[:-1])
+        if isinstance(holder, list) and isinstance(place[-1], int):
+            del holder[place[-1]]
+            around = value_at(tree, place[:-2]) if len(place) > 2 else None
+            if not holder and isinstance(around, dict) and len(around) > 1:
+                del around[str(place[-2])]
+
+
+_OF_ONE_BODY = frozenset({b"content-length", b"content-encoding", b"digest", b"content-digest", b"repr-digest"})
+_KEYS = frozenset({b"idempotency-key", b"x-idempotency-key"})
+
+
+def _headers_for(headers: Headers, body: bytes) -> Headers:
+    """Headers fit for another body: its length, and what is computed of it, as far as no secret goes in."""
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        match name.lower():
+            case low if low in _OF_ONE_BODY or low in _KEYS:
+                continue
+            case b"content-md5":
+                kept.append((name, b64encode(md5(body, usedforsecurity=False).digest())))
+            case b"x-amz-content-sha256" if re.fullmatch(rb"[0-9a-f]{64}", value):
+                kept.append((name, sha256(body).hexdigest().encode()))
+            case _:
+                kept.append((name, value))
+    return (*kept, (b"Content-Length", str(len(body)).encode()))
+
+
+# The answer
+
+
+def _merged(
+    first: Response,
+    later: Response,
+    before: tuple[Item, ...],
+    after: tuple[Item, ...],
+    pairs: list[tuple[Item, Item]],
+) -> bytes | None:
+    """Return the body of `first` with the later verdicts in place of the earlier ones."""
+    one, two = read_body(first.headers, first.body), read_body(later.headers, later.body)
+    if one.kind is Kind.JSON:
+        other = two.value if two.kind is Kind.JSON else None
+        _replace(one.value, other, pairs, {item.said: item.index or 0 for item in after if item.said})
+        _recount(one.value, before, after)
+        return orjson.dumps(one.value)
+    if one.kind is Kind.XML and two.kind is Kind.XML:
+        spans = _spans(later.body)
+        news = {
+            place_of(old.said): later.body[slice(*spans[_numbered(place_of(new.said))])] if new.said else b""
+            for old, new in pairs
+            if old.said
+        }
+        return _cut(first.body, news)
+    return None
+
+
+def _replace(tree: Json, other: Json, pairs: list[tuple[Item, Item]], order: dict[str, int]) -> None:
+    """Put each later verdict where the earlier one stood, or into its own list; take out what is done."""
+    gone: list[Path] = []
+    moved: dict[Path, list[tuple[int, Json]]] = {}
+    for old, new in pairs:
+        if old.said is None:
+            continue
+        there = place_of(old.said)
+        found = place_of(new.said) if new.said else None
+        if found is None:
+            gone.append(there)
+        elif found[:-1] == there[:-1]:
+            holder = value_at(tree, there[:-1])
+            if isinstance(holder, list):
+                holder[int(there[-1])] = value_at(other, found)
+        else:
+            gone.append(there)
+            moved.setdefault(found[:-1], []).append((old.index or 0, value_at(other, found)))
+    for place, arrivals in moved.items():
+        holder = value_at(tree, place)
+        around = value_at(tree, place[:-1])
+        if holder is None and isinstance(around, dict):
+            around[str(place[-1])] = [value for _, value in sorted(arrivals, key=lambda one: one[0])]
+        elif isinstance(holder, list):
+            stood = [(order.get(pointer_of((*place, i)), i), value) for i, value in enumerate(holder)]
+            holder[:] = [value for _, value in sorted([*stood, *arrivals], key=lambda one: one[0])]
+    for place in sorted(gone, key=lambda place: [str(part).zfill(9) for part in place], reverse=True):
+        holder = value_at(tree, place[:-1])
+        if isinstance(holder, list) and isinstance(place[-1], int):
+            del holder[place[-1]]
+            around = value_at(tree, place[:-2]) if len(place) > 2 else None
+            if not holder and isinstance(around, dict):  # {"Unprocessed": {"table": []}}
+                del around[str(place[-2])]
+
+
+_FAILED_COUNT = re.compile(r"fail|error|reject|unprocess")
+_DONE_COUNT = re.compile(r"succe|success|processed|done|created|updated|ok")
+
+
+_FLAGS = ("error", "errors", "haserror", "haserrors", "partial")
+
+
+def _recount(tree: Json, before: tuple[Item, ...], after: tuple[Item, ...]) -> None:
+    """Correct the counts and flags at the root that were those of the first answer."""
+    if not isinstance(tree, dict):
+        return
+    old, new = Counter(item.ok for item in before), Counter(item.ok for item in after)
+    for key, value in tree.items():
+        name = plain(key)
+        if isinstance(value, bool):
+            if (
+                value
+                and name in ("errors", "haserrors", "error", "partial", "haserror")
+                and not new[False] + new[None]
+            ):
+                tree[key] = False
+        elif isinstance(value, int):
+            if _FAILED_COUNT.search(name) and value == old[False] + old[None]:
+                tree[key] = new[False] + new[None]
+            elif _DONE_COUNT.search(name) and value == old[True]:
+                tree[key] = new[True]
+
+
+def _with_body(response: Response, body: bytes) -> Response:
+    kept = [(name, value) for name, value in response.headers if name.lower() not in _OF_ONE_BODY]
+    length = any(name.lower() == b"content-length" for name, _ in response.headers)
+    return replace(
+        response, headers=(*kept, *([(b"Content-Length", str(len(body)).encode())] if length else [])), body=body
+    )
+
+
+# XML, by its bytes: what is not taken out stays as it was written
+
+
+def _spans(text: bytes) -> dict[Path, tuple[int, int]]:
+    """Return where each element begins and ends, by its path: names, each with its number among its kind."""
+    spans: dict[Path, tuple[int, int]] = {}
+    stack: list[tuple[Path, int, Counter[str]]] = [((), 0, Counter())]
+    parser = expat.ParserCreate()
+
+    def start(tag: str, _: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        place, _at, counts = stack[-1]
+        stack.append(((*place, name, counts[name]), parser.CurrentByteIndex, Counter()))
+        counts[name] += 1
+
+    def end(_: str) -> None:
+        place, at, _counts = stack.pop()
+        here = parser.CurrentByteIndex
+        spans[place] = (at, text.index(b">", here) + 1)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(text, True)
+    return spans
+
+
+def _numbered(place: Path) -> Path:
+    """A tree has a list only where an element repeats; spans number every element."""
+    numbered: list[str | int] = []
+    for i, part in enumerate(place):
+        if isinstance(part, str):
+            following = place[i + 1] if i + 1 < len(place) else None
+            numbered += [part, following if isinstance(following, int) else 0]
+    return tuple(numbered)
+
+
+def _cut(text: bytes, news: dict[Path, bytes]) -> bytes | None:
+    """Return `text` with the elements at the given places replaced (by nothing: removed)."""
+    try:
+        spans = _spans(text)
+    except expat.ExpatError:
+        return None
+    places = [(spans.get(_numbered(place)), new) for place, new in news.items()]
+    for span, new in sorted(places, key=lambda one: one[0] or (0, 0), reverse=True):
+        if span is None:
+            return None
+        text = text[: span[0]] + new + text[span[1] :]
+    return text

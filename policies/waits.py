@@ -101,7 +101,9 @@ _UNITS = {
     "da": 86400.0,
 }
 _SENTENCE = re.compile(
-    r"(?:retry|try again|wait|available|reset|please wait|resets?)\s*(?:after|in|for|at least|your request in)?\s*:?\s*(\d{1,7}(?:\.\d{1,6})?)\s*(ms|milli\w*|seconds?|secs?|s|minutes?|mins?|hours?|days?)?\b",
+    r"(?:retry|try again|wait|available|reset|please wait|resets?)\s*(?:after|in|for|at least"
+    r"|your request in)?\s*:?\s*(\d{1,7}(?:\.\d{1,6})?)\s*(ms|milli\w*|seconds?|secs?|s|minutes?|mins?|hours?"
+    r"|days?)?\b",
     re.I,
 )
 _MEMBERS = frozenset(
@@ -143,8 +145,7 @@ def _member(node: Json, depth: int) -> float | None:
 
 def _seconds_or_date(text: str, now: float) -> float | None:
     if text.isascii() and text.isdigit():
-        seconds = float(text) if len(text) < 300 else None
-        return seconds
+        return float(text) if len(text) < 300 else None
     if (number := _number(text)) is not None:
         return number if number >= 0 else None
     try:
@@ -167,7 +168,7 @@ _ITEM = re.compile(r';\s*([a-z]+)=("?)(-?\d{1,15}(?:\.\d{1,3})?)\2')
 
 
 def _policies(text: str) -> list[tuple[float, float | None]]:
-    """The items of a `RateLimit` field: (remaining, seconds to reset). The draft of 2023 wrote `limit=, remaining=`."""
+    """The items of a `RateLimit` field: (remaining, seconds to reset). An older draft wrote `remaining=`."""
     if "remaining=" in text:
         parts = dict(re.findall(r"(\w+)\s*=\s*(\d{1,15})", text))
         return [(float(parts["remaining"]), float(parts["reset"]) if "reset" in parts else None)]
