@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from gateway.commands.options import AsJson, Config, Data, Store, again, read_settings
-from gateway.commands.render import ago, put_json, put_table, say
+from gateway.commands.render import put_json, put_table, say
 from gateway.problems import GimbalError
+from gateway.spans import ago
 
 if TYPE_CHECKING:
     from gateway.ports import Entry, Ledger

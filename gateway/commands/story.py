@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from time import localtime, strftime
 from typing import Any
 
-from gateway.commands.render import COLOURS, ago, clean, console, put, spell
+from gateway.commands.render import COLOURS, clean, console, put
+from gateway.spans import ago, spell
 
 View = dict[str, Any]
 Command = Callable[..., str]
