@@ -6,7 +6,8 @@ with every index that depends on it, so that no two of them can differ.
 
 Keys, all under the call's shard tag, so that a script touches one Redis Cluster slot:
 
-    gimbal:{s24}:call:<id>            hash: record (MessagePack map), about, request, reply, items, lines
+    gimbal:{s24}:call:<id>            hash: record (MessagePack map), about, request, reply, items, lines,
+                                      credentials (of the caller, while a deferred call may need them)
     gimbal:{s24}:due                  zset of calls that time will move, by when somebody has to look
     gimbal:{s24}:in-doubt, ...        zset of calls people look for, by creation (`SOUGHT`)
     gimbal:{s24}:recent               zset of the newest calls, by creation; capped, expires when unused
@@ -22,7 +23,7 @@ A hash of a workflow that is open has no expiry. Names of keys are derived from 
 
 from __future__ import annotations
 
-from policies.claims import MARKERS
+from policies.claims import LEASE, MARKERS
 
 RECENT = 1000
 """Calls a shard's `recent` remembers: as many as a person pages through, as one workflow lies in one shard."""
@@ -53,20 +54,27 @@ local function repeat_until(record)
 end
 
 local function due(record)
-  local state = record.state
+  local state, alone = record.state, record.credentials ~= 'caller'
   if state == 'claimed' or state == 'sending' then return record.lease_until end
-  if state == 'accepted' or state == 'partial' then return math.max(record.lease_until, record.not_before) end
+  if (state == 'accepted' or state == 'partial') and alone then
+    return math.max(record.lease_until, record.not_before)
+  end
   if state == 'waiting' then
+    local starts = alone and record.not_before or ALWAYS
     local ends = record.deadline ~= 0 and record.deadline or ALWAYS
     local safe = record.effect == 'unknown' and repeat_until(record) or ALWAYS
-    return math.min(record.not_before, ends, safe)
+    return math.min(starts, ends, safe)
+  end
+  if state == 'in-doubt' and record.not_before ~= 0 then
+    return alone and record.not_before or math.max(record.not_before, repeat_until(record))
   end
   return ALWAYS
 end
 
-local function doubt(record)
+local function doubt(record, now, look)
   return with(record, {
-    state = 'in-doubt', outcome = 'in-doubt', effect = 'unknown', lease_until = 0, not_before = 0,
+    state = 'in-doubt', outcome = 'in-doubt', effect = 'unknown', lease_until = 0, not_before = look,
+    doubt_since = now,
   })
 end
 
@@ -77,7 +85,7 @@ local function lapse(record, now)
   if record.state ~= 'waiting' then return record end
   local ended = record.deadline ~= 0 and now >= record.deadline
   if record.effect == 'unknown' then
-    if ended or now >= repeat_until(record) then return doubt(record) end
+    if ended or now >= repeat_until(record) then return doubt(record, now, now) end
     return record
   end
   if ended and record.effect == 'none' then return with(record, {state = 'exhausted', not_before = 0}) end
@@ -92,6 +100,7 @@ local function grant(record, ask, now, told)
     lease_until = now + ask.lease,
     attempt = record.attempt + (ask.send and 1 or 0),
     not_before = 0,
+    owner = ask.owner,
   })
   if ask.send and record.first_sent == 0 then held.first_sent = now end
   held.outcome = nil
@@ -102,7 +111,8 @@ local function fresh(ask, fence, generation)
   return {
     state = 'claimed', fingerprint = ask.fingerprint, fence = fence, generation = generation, attempt = 0,
     lease_until = 0, not_before = 0, deadline = ask.deadline, first_sent = 0, window = ask.window,
-    replays = ask.replays, effect = 'none', doubted = false,
+    replays = ask.replays, effect = 'none', doubted = false, doubt_since = 0, credentials = ask.credentials,
+    owner = ask.owner,
   }
 end
 
@@ -117,7 +127,7 @@ local function resume(record, ask, now, same)
   if now < record.not_before and not ask.early then return record, 'later' end
   record = with(record, {fence = record.fence + 1})
   if record.state == 'accepted' or record.state == 'partial' then
-    return with(record, {lease_until = now + ask.lease, not_before = 0}), 'resumed'
+    return with(record, {lease_until = now + ask.lease, not_before = 0, owner = ask.owner}), 'resumed'
   end
   return grant(record, ask, now, 'resumed')
 end
@@ -128,12 +138,16 @@ local function claim(record, ask, now)
   local same = record.fingerprint == ask.fingerprint
   local state, none = record.state, record.effect == 'none'
   if HELD[state] and record.lease_until > now then
+    local mine = ask.owner ~= '' and record.owner == ask.owner
+    if same and mine and (state == 'claimed' or state == 'sending') then return record, 'resumed' end
     return record, (same or none) and 'busy' or 'mismatch'
   end
   if state == 'waiting' and not same and none then return next_generation(record, ask, now, same) end
   if state == 'waiting' or state == 'accepted' or state == 'partial' then return resume(record, ask, now, same) end
   if state == 'in-doubt' then
-    if same and now < repeat_until(record) then return resume(record, ask, now, same) end
+    if same and ask.settle and now < record.not_before then return record, 'later' end
+    if same and now < repeat_until(record) then return resume(with(record, {not_before = 0}), ask, now, same) end
+    if same and ask.settle then return with(record, {not_before = now + ask.lease}), 'resumed' end
     return record, same and 'doubtful' or 'mismatch'
   end
   local definite = (state == 'rejected' or state == 'failed') and record.replays == 'definite'
@@ -146,7 +160,9 @@ local function change(record, fence, wish, now)
   local unknown = wish.effect == 'unknown' or (record.doubted and wish.effect == 'none' and not wish.settles)
   local doubtful = (record.state == 'waiting' or record.state == 'in-doubt') and record.effect == 'unknown'
   local settles = doubtful and TERMINAL[wish.state] and not unknown
-  if not HELD[record.state] and not settles then return record, false end
+  local anew = record.state == 'in-doubt' and wish.state == 'waiting' and not unknown
+  local again = record.state == 'in-doubt' and wish.state == 'in-doubt'
+  if not HELD[record.state] and not settles and not anew and not again then return record, false end
   local sending = wish.state == 'sending'
   local unsafe = record.lease_until <= now or (unknown and now >= repeat_until(record))
   if sending and unsafe then return record, false end
@@ -166,10 +182,14 @@ local function change(record, fence, wish, now)
     lease_until = lease_until,
     deadline = wish.deadline or record.deadline,
     attempt = record.attempt + (sending and 1 or 0),
+    generation = record.generation + (anew and 1 or 0),
+    credentials = wish.credentials or record.credentials,
   })
   if sending and record.first_sent == 0 then kept.first_sent = now end
+  if anew then kept.first_sent = 0 end
+  if wish.state == 'in-doubt' and not again then kept.doubt_since = now end
   kept.outcome = wish.outcome
-  if unknown and TERMINAL[wish.state] then kept = doubt(kept) end
+  if unknown and TERMINAL[wish.state] then kept = doubt(kept, now, now + LEASE) end
   return kept, true
 end
 
@@ -183,7 +203,7 @@ local function resolve(record, applied, now)
   if not record or record.state ~= 'in-doubt' then return record, false end
   local kept = with(record, {
     state = applied and 'succeeded' or 'new', effect = applied and 'all' or 'none',
-    doubted = false, fence = record.fence + 1,
+    doubted = false, not_before = 0, fence = record.fence + 1,
   })
   kept.outcome = applied and 'success' or nil
   return kept, true
@@ -193,7 +213,7 @@ local function cancel(record, now)
   record = record and lapse(record, now)
   if not record or (record.state ~= 'waiting' and record.state ~= 'new') then return record, false end
   local kept = with(record, {state = 'cancelled', not_before = 0, fence = record.fence + 1})
-  if record.effect == 'unknown' then kept = with(doubt(kept), {window = 0}) end
+  if record.effect == 'unknown' then kept = with(doubt(kept, now, 0), {window = 0}) end
   return kept, true
 end
 
@@ -205,7 +225,8 @@ local function hasten(record, now)
     return with(record, {not_before = now}), true
   end
   if state == 'exhausted' and record.effect == 'none' then
-    return with(record, {state = 'waiting', not_before = now, deadline = 0}), true
+    local gone = record.credentials == 'kept' and 'caller' or record.credentials
+    return with(record, {state = 'waiting', not_before = now, deadline = 0, credentials = gone}), true
   end
   return record, false
 end
@@ -316,6 +337,7 @@ local function keep(old, new, now)
   new.created, new.updated = old and old.created or now, now
   if old then new.workflow, new.kept = old.workflow, old.kept end
   redis.call('HSET', call, 'record', cmsgpack.pack(new))
+  if new.credentials == 'kept' and TERMINAL[new.state] then redis.call('HDEL', call, 'credentials') end
   local was, is = old and due(old) or ALWAYS, due(new)
   if is < ALWAYS then
     if was ~= is then redis.call('ZADD', shard .. 'due', is, id) end
@@ -352,5 +374,5 @@ end
 
 def script(body: str) -> str:
     """Return a whole script: the shared text before `body`."""
-    numbers = {"RECENT": RECENT, "NOTES": NOTES, "IDLE": IDLE, "LINES": LINES, "MARKERS": MARKERS}
+    numbers = {"RECENT": RECENT, "NOTES": NOTES, "IDLE": IDLE, "LINES": LINES, "MARKERS": MARKERS, "LEASE": LEASE}
     return "".join(f"local {name} = {value}\n" for name, value in numbers.items()) + RULES + KEEP + body

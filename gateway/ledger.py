@@ -11,6 +11,7 @@ Keys live as long as somebody may ask: a call that has not ended, for ever; the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any, Protocol
@@ -18,10 +19,10 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from discovery.exchange import Request, Response
+from discovery.exchange import Headers, Request, Response
 from gateway._lua import IDLE, script
 from gateway.link import Link, Script
-from gateway.ports import About, Claimed, Entry, Workflow
+from gateway.ports import About, Claimed, Entry, Pending, Workflow
 from gateway.problems import LedgerUnavailable
 from gateway.vault import Vault
 from policies.claims import (
@@ -76,7 +77,7 @@ class RedisLedger:
     async def aclose(self) -> None:
         await self._link.aclose()
 
-    async def claim(self, call: str, about: About, ask: Ask) -> Claimed:
+    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
         told, record, request, reply, items = await self._run(
             CLAIM,
             call,
@@ -85,6 +86,7 @@ class RedisLedger:
             about.kept or 0,
             _dump_about(about),
             self._seal(call, "request", _dump_request(about.request)),
+            *self._seal_credentials(call, credentials),
         )
         return Claimed(
             _told(told, _record(record)),
@@ -102,6 +104,7 @@ class RedisLedger:
         reply: Response | None = None,
         transcript: bytes = b"",
         items: bytes = b"",
+        credentials: Headers = (),
     ) -> ChangeResult:
         kept, record = await self._run(
             CHANGE,
@@ -111,6 +114,7 @@ class RedisLedger:
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
             self._seal(call, "items", items),
+            *self._seal_credentials(call, credentials),
         )
         return _changed(kept, record)
 
@@ -166,6 +170,40 @@ class RedisLedger:
         """Let time do its work on `shard` (lapsed leases, ended waits); return calls whose time has come."""
         found: list[bytes] = await self._run(DUE, f"{shard:02x}", limit)
         return [name.decode() for name in found]
+
+    async def heads(self) -> list[float]:
+        """Return, for each shard, in how many seconds its next call is due; `inf`: none is."""
+        clock, *heads = await asyncio.gather(
+            self._link.do("TIME"),
+            *(
+                self._link.do("ZRANGE", f"gimbal:{{s{shard}}}:due", 0, 0, "WITHSCORES")
+                for shard in range(SHARDS)
+            ),
+        )
+        now = self._clock.now() if self._clock else int(clock[0]) + int(clock[1]) / 1e6
+        return [float(head[1]) - now if head else math.inf for head in heads]
+
+    async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
+        """As `due`, but each call is told to one taker only: for `hold` seconds nobody else is told of it.
+
+        The number is in how many seconds the shard's next call is due.
+        """
+        found, head = await self._run(TAKE, f"{shard:02x}", limit, hold)
+        return [name.decode() for name in found], float(head)
+
+    async def pending(self, call: str) -> Pending | None:
+        """Return what is needed to go on with a call without its caller."""
+        key = _key(call)
+        record, about, request, credentials = await self._link.do(
+            "HMGET", key, "record", "about", "request", "credentials"
+        )
+        if record is None:
+            return None
+        return Pending(
+            _load_about(about, _load_request(self._open(call, "request", request))),
+            _record(record),
+            _HEADERS.decode(_versioned(self._open(call, "credentials", credentials))) if credentials else (),
+        )
 
     async def reap(self, shard: int, idle: float = IDLE, kept: float = KEPT) -> int:
         """End the workflows of `shard` that were idle for `idle` seconds with nothing open; return how many."""
@@ -252,6 +290,9 @@ class RedisLedger:
     def _seal_reply(self, call: str, reply: Response | None) -> bytes:
         return self._seal(call, "reply", _dump_reply(reply)) if reply else b""
 
+    def _seal_credentials(self, call: str, credentials: Headers) -> tuple[bytes, ...]:
+        return (self._seal(call, "credentials", _dump(credentials)),) if credentials else ()
+
     def _open(self, call: str, field: str, sealed: bytes) -> bytes:
         return self._vault.open(sealed, f"{call} {field}")
 
@@ -267,9 +308,10 @@ if told == 'granted' then
     new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
     new.kept = tonumber(ARGV[4])
   else
-    redis.call('HDEL', call, 'reply', 'items')
+    redis.call('HDEL', call, 'reply', 'items', 'credentials')
   end
   redis.call('HSET', call, 'about', ARGV[5], 'request', ARGV[6])
+  if ARGV[7] then redis.call('HSET', call, 'credentials', ARGV[7]) end
 elseif told == 'recorded' and new.workflow then
   redis.call('ZADD', shard .. 'open', 'XX', now, new.workflow)
 end
@@ -288,6 +330,7 @@ local new, kept = change(old, tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), now)
 if kept then
   if ARGV[4] ~= '' then redis.call('HSET', call, 'reply', ARGV[4]) end
   if ARGV[6] ~= '' then redis.call('HSET', call, 'items', ARGV[6]) end
+  if ARGV[7] then redis.call('HSET', call, 'credentials', ARGV[7]) end
   append(ARGV[5])
   keep(old, new, now)
 end
@@ -378,6 +421,26 @@ for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCO
   if due(new) <= now then ready[#ready + 1] = member end
 end
 return ready
+""")
+)
+
+# The index says more than the record for `hold` seconds: that somebody looks at the call just now. Whatever
+# changes when the record is due puts that right, and so does the end of the hold.
+TAKE = Script(
+    script("""
+local now, ready = time(ARGV[1]), {}
+for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
+  at(shard .. 'call:' .. member)
+  local old = load()
+  local new = lapse(old, now)
+  keep(old, new, now)
+  if due(new) <= now then
+    ready[#ready + 1] = member
+    redis.call('ZADD', shard .. 'due', now + tonumber(ARGV[3]), member)
+  end
+end
+local head = redis.call('ZRANGE', shard .. 'due', 0, 0, 'WITHSCORES')[2]
+return {ready, head and string.format('%.6f', tonumber(head) - now) or 'inf'}
 """)
 )
 
@@ -516,6 +579,7 @@ class _Times(msgspec.Struct):
 _TIMES = msgspec.msgpack.Decoder(_Times)
 _RECORD = msgspec.msgpack.Decoder(Record)
 _REQUEST = msgspec.msgpack.Decoder(tuple[str, bytes, tuple[tuple[bytes, bytes], ...], bytes])
+_HEADERS = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
 _REPLY = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bytes, bytes], ...], bytes, bytes])
 _ABOUT = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, float | None, str, str])
 _pack = msgspec.msgpack.Encoder().encode

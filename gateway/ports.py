@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from discovery.exchange import Fault, Request, Response
+from discovery.exchange import Fault, Headers, Request, Response
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
 from policies.lifecycle import Claimed as Claimed
 from policies.outcome import Outcome
@@ -48,6 +48,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """What is needed to go on with a call without its caller. `credentials` are those kept for it."""
+
+    about: About
+    record: Record
+    credentials: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workflow:
     """One workflow instance: its calls' states counted."""
 
@@ -65,7 +74,9 @@ class Ledger(Protocol):
     A mutation that raised may or may not have taken place: the store's answer can be lost.
     """
 
-    async def claim(self, call: str, about: About, ask: Ask) -> Claimed: ...
+    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
+        """Claim; a claim of a new generation keeps `credentials`, sealed, until the call ends."""
+        ...
 
     async def change(
         self,
@@ -76,6 +87,7 @@ class Ledger(Protocol):
         reply: Response | None = None,
         transcript: bytes = b"",
         items: bytes = b"",
+        credentials: Headers = (),
     ) -> ChangeResult: ...
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]: ...
@@ -117,6 +129,25 @@ class Ledger(Protocol):
 
     async def end(self, type: str, id: str, kept: float) -> bool:
         """End a workflow with nothing open: its records expire after `kept` seconds. False: something is open."""
+        ...
+
+
+class Waiting(Ledger, Protocol):
+    """A ledger whose waiting calls can be found. Shards are numbered from 0 to 255."""
+
+    async def heads(self) -> list[float]:
+        """Return, for each shard, in how many seconds its next call is due; `inf`: none is."""
+        ...
+
+    async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
+        """Let time do its work on `shard`; return calls whose time has come, each told to one taker only for
+        `hold` seconds, and in how many seconds the next is due."""
+        ...
+
+    async def pending(self, call: str) -> Pending | None: ...
+
+    async def reap(self, shard: int, idle: float, kept: float) -> int:
+        """End the workflows of `shard` that were idle for `idle` seconds with nothing open; return how many."""
         ...
 
 

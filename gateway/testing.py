@@ -251,7 +251,7 @@ class MemoryLedger:
         looked_at = sorted(
             (stored.record.due, call)
             for call, stored in self._calls.items()
-            if int(call[:2], 16) == shard and stored.record.due <= now
+            if int(call[:2], 16) == shard and max(stored.record.due, stored.held) <= now
         )[:limit]
         for _, call in looked_at:
             stored = self._calls[call]
@@ -263,12 +263,12 @@ class MemoryLedger:
         heads = [math.inf] * claims.SHARDS
         for call, stored in self._calls.items():
             shard = int(call[:2], 16)
-            heads[shard] = min(heads[shard], max(stored.record.due, stored.held) - now)
+            heads[shard] = min(heads[shard], (stored.held or stored.record.due) - now)
         return heads
 
     async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
         now = self._clock.now()
-        free = [call for call in await self.due(shard, len(self._calls)) if self._calls[call].held <= now][:limit]
+        free = await self.due(shard, limit)
         for call in free:
             self._calls[call].held = now + hold
         return free, (await self.heads())[shard]
@@ -340,7 +340,9 @@ class MemoryLedger:
             return
         if record.state is not stored.record.state:
             self._touch(stored.about)
-        stored.record, stored.updated, stored.held = record, self._clock.now(), 0.0
+        if record.due != stored.record.due:
+            stored.held = 0.0
+        stored.record, stored.updated = record, self._clock.now()
 
     def _touch(self, about: About) -> None:
         if about.kept is None:

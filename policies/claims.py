@@ -18,6 +18,8 @@ What promises this makes:
 - A definite reply, once recorded with an effect, is never replaced.
 - One sending without effect says nothing of an earlier one that went unanswered: the generation stays
   `doubted`, and no other can start, until an answer speaks for all of its sendings.
+- A doubt is looked into under the fence it arose under, so that whoever knows first (its last holder's late
+  answer, a look-up) settles it, and the others are outdated.
 """
 
 from __future__ import annotations
@@ -72,6 +74,14 @@ class Replays(StrEnum):
     DEFINITE = "definite"  # an Idempotency-Key on its own: every definite answer, errors too (draft-07 2.6)
 
 
+class Credentials(StrEnum):
+    """Who has what a call's request carries beside the frozen one."""
+
+    NONE = "none"  # it carries none: whoever holds the step can send it
+    CALLER = "caller"  # only its caller, who has to repeat the step for it to go on
+    KEPT = "kept"  # sealed with the record, until the call ends
+
+
 @dataclass(frozen=True, slots=True)
 class StepKey:
     """Whose step: workflow type, workflow instance, step name."""
@@ -91,7 +101,7 @@ class Record:
     generation: int = 1
     attempt: int = 0  # sendings in this generation
     lease_until: float = 0.0
-    not_before: float = 0.0  # of a waiting call
+    not_before: float = 0.0  # of a waiting call; of a doubt: when evidence is looked for, 0: never
     deadline: float = 0.0  # give up after this; 0: never
     first_sent: float = 0.0  # of this generation; 0: not yet
     window: float = 0.0  # seconds after `first_sent` in which a repeat is safe; ALWAYS: idempotent; 0: never
@@ -99,6 +109,9 @@ class Record:
     outcome: Outcome | None = None
     effect: Effect = Effect.NONE  # of the generation, not of its last sending
     doubted: bool = False  # a sending before the last may have taken effect
+    doubt_since: float = 0.0  # when its latest doubt was noticed; nothing of it was sent after
+    credentials: Credentials = Credentials.NONE
+    owner: str = ""  # who claimed it last
 
     @property
     def repeat_until(self) -> float:
@@ -108,14 +121,17 @@ class Record:
     @property
     def due(self) -> float:
         """When somebody has to look at this record again; `ALWAYS`: time alone will not move it."""
+        alone = self.credentials is not Credentials.CALLER  # it can go on without its caller
         match self.state:
             case State.CLAIMED | State.SENDING:
                 return self.lease_until
-            case State.ACCEPTED | State.PARTIAL:
+            case State.ACCEPTED | State.PARTIAL if alone:
                 return max(self.lease_until, self.not_before)
             case State.WAITING:
-                ends = self.deadline or ALWAYS
-                return min(self.not_before, ends, self.repeat_until if _unknown(self) else ALWAYS)
+                starts, ends = self.not_before if alone else ALWAYS, self.deadline or ALWAYS
+                return min(starts, ends, self.repeat_until if _unknown(self) else ALWAYS)
+            case State.IN_DOUBT if self.not_before:
+                return self.not_before if alone else max(self.not_before, self.repeat_until)
             case _:
                 return ALWAYS
 
@@ -129,6 +145,9 @@ class Ask:
 
     The mark is set when the granted record says `sending`, and only then: what was accepted, or took effect
     in part, is granted as it is, and needs a change to `sending` of its own before a byte may leave.
+
+    `owner` names this one life: its own claim, asked again because the answer was lost, is granted again.
+    `settle` asks for a doubt as well, to look for evidence; it is granted as it is.
     """
 
     fingerprint: str
@@ -138,6 +157,9 @@ class Ask:
     replays: Replays = Replays.EFFECTS
     lease: float = LEASE
     early: bool = False  # do not wait for `not_before` (a person said: run it now)
+    settle: bool = False
+    credentials: Credentials = Credentials.NONE
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +168,8 @@ class Change:
     the holder acts on (`claimed`, `sending`), and lets it go elsewhere.
 
     `effect` is that of the last sending; on the way to `sending`, of the sending before. `settles` says that
-    the answer speaks for every sending of the generation (a definite answer under a key the upstream honours).
+    the answer speaks for every sending of the generation (a definite answer under a key the upstream honours),
+    or that evidence does: then a doubt may become `waiting`, as a new generation.
     """
 
     state: State
@@ -156,6 +179,7 @@ class Change:
     keep: float = 0.0
     deadline: float | None = None
     settles: bool = False
+    credentials: Credentials | None = None  # None: as before
 
 
 # What a claimant is told
@@ -239,6 +263,8 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
     record = lapse(record, now)
     same = record.fingerprint == ask.fingerprint
     match record.state:
+        case State.CLAIMED | State.SENDING if same and record.lease_until > now and _mine(record, ask):
+            return record, Granted(record, resumed=True)
         case State.CLAIMED | State.SENDING | State.ACCEPTED | State.PARTIAL if record.lease_until > now:
             return record, (Busy(record, record.lease_until) if same or _none(record) else Mismatch(record))
         case State.WAITING if not same and _none(record):
@@ -246,8 +272,13 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
         case State.WAITING | State.ACCEPTED | State.PARTIAL:
             return _resume(record, ask, now, same)
         case State.IN_DOUBT:
+            if same and ask.settle and now < record.not_before:
+                return record, Later(record, record.not_before)
             if same and now < record.repeat_until:
-                return _resume(record, ask, now, same)
+                return _resume(replace(record, not_before=0.0), ask, now, same)
+            if same and ask.settle:
+                looking = replace(record, not_before=now + ask.lease)  # nobody else looks meanwhile
+                return looking, Granted(looking, resumed=True)
             return record, (Doubtful(record) if same else Mismatch(record))
         case State.SUCCEEDED:
             return record, (Recorded(record) if same else Mismatch(record))
@@ -260,7 +291,8 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
 
 
 def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple[Record | None, ChangeResult]:
-    """Decide a holder's change: from held to anything, or from its own doubt to a definite end.
+    """Decide a holder's change: from held to anything, or from its own doubt to a definite end, to another
+    look for evidence, or, where evidence says that nothing took effect, to a new generation that waits.
 
     Going (back) to `sending` needs a living lease: no byte leaves after its end. It also needs that the
     sending before, if its effect is unknown, may be repeated. An end whose effect is unknown is a doubt.
@@ -268,7 +300,10 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
     if record is None or record.fence != fence:
         return record, Outdated(record)
     unknown = wish.effect is Effect.UNKNOWN or (record.doubted and wish.effect is Effect.NONE and not wish.settles)
-    if record.state not in HELD and not (_doubtful(record) and wish.state in TERMINAL and not unknown):
+    settles = _doubtful(record) and wish.state in TERMINAL and not unknown
+    anew = record.state is State.IN_DOUBT and wish.state is State.WAITING and not unknown
+    again = record.state is State.IN_DOUBT and wish.state is State.IN_DOUBT
+    if record.state not in HELD and not (settles or anew or again):
         return record, Outdated(record)
     sending = wish.state is State.SENDING
     if sending and (record.lease_until <= now or (unknown and now >= record.repeat_until)):
@@ -283,10 +318,13 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
         lease_until=_lease_after(record, wish, now),
         deadline=record.deadline if wish.deadline is None else wish.deadline,
         attempt=record.attempt + sending,
-        first_sent=(record.first_sent or now) if sending else record.first_sent,
+        first_sent=0.0 if anew else (record.first_sent or now) if sending else record.first_sent,
+        generation=record.generation + anew,
+        doubt_since=now if wish.state is State.IN_DOUBT and not again else record.doubt_since,
+        credentials=wish.credentials or record.credentials,
     )
     if unknown and wish.state in TERMINAL:
-        kept = _doubt(kept)
+        kept = _doubt(kept, now, now + LEASE)  # its holder looks for evidence itself, unless it dies
     return kept, Kept(kept)
 
 
@@ -310,7 +348,7 @@ def lapse(record: Record, now: float) -> Record:
         return record
     ended = bool(record.deadline) and now >= record.deadline
     if _unknown(record):
-        return _doubt(record) if ended or now >= record.repeat_until else record
+        return _doubt(record, now, now) if ended or now >= record.repeat_until else record
     if ended and _none(record):
         return replace(record, state=State.EXHAUSTED, not_before=0.0)
     return record
@@ -327,6 +365,7 @@ def resolve(record: Record | None, applied: bool, now: float) -> tuple[Record | 
         outcome=Outcome.SUCCESS if applied else None,
         effect=Effect.ALL if applied else Effect.NONE,
         doubted=False,
+        not_before=0.0,
         fence=record.fence + 1,
     )
     return kept, Kept(kept)
@@ -339,7 +378,7 @@ def cancel(record: Record | None, now: float) -> tuple[Record | None, ChangeResu
         return record, Outdated(record)
     kept = replace(record, state=State.CANCELLED, not_before=0.0, fence=record.fence + 1)
     if _unknown(record):
-        kept = replace(_doubt(kept), window=0.0)  # a person gave it up: repeats stop
+        kept = replace(_doubt(kept, now, 0.0), window=0.0)  # a person gave it up: repeats stop
     return kept, Kept(kept)
 
 
@@ -350,7 +389,8 @@ def hasten(record: Record | None, now: float) -> tuple[Record | None, ChangeResu
         case Record(state=State.WAITING | State.ACCEPTED | State.PARTIAL):
             kept = replace(record, not_before=now)
         case Record(state=State.EXHAUSTED, effect=Effect.NONE):
-            kept = replace(record, state=State.WAITING, not_before=now, deadline=0.0)
+            gone = Credentials.CALLER if record.credentials is Credentials.KEPT else record.credentials
+            kept = replace(record, state=State.WAITING, not_before=now, deadline=0.0, credentials=gone)
         case _:
             return record, Outdated(record)
     return kept, Kept(kept)
@@ -381,6 +421,10 @@ def _unknown(record: Record) -> bool:
     return record.effect is Effect.UNKNOWN
 
 
+def _mine(record: Record, ask: Ask) -> bool:
+    return bool(ask.owner) and record.owner == ask.owner
+
+
 def _doubtful(record: Record) -> bool:
     """Nobody acts on it, and what was sent may have taken effect: its last holder may still know."""
     return record.state in (State.WAITING, State.IN_DOUBT) and _unknown(record)
@@ -403,6 +447,7 @@ def _fresh(ask: Ask, fence: int, generation: int) -> Record:
         deadline=ask.deadline,
         window=ask.window,
         replays=ask.replays,
+        credentials=ask.credentials,
     )
 
 
@@ -417,6 +462,7 @@ def _grant(record: Record, ask: Ask, now: float, resumed: bool) -> tuple[Record,
         first_sent=(record.first_sent or now) if ask.send else record.first_sent,
         not_before=0.0,
         outcome=None,
+        owner=ask.owner,
     )
     return held, Granted(held, resumed)
 
@@ -436,19 +482,21 @@ def _resume(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, C
         return record, Later(record, record.not_before)
     record = replace(record, fence=record.fence + 1)
     if record.state in (State.ACCEPTED, State.PARTIAL):
-        held = replace(record, lease_until=now + ask.lease, not_before=0.0)
+        held = replace(record, lease_until=now + ask.lease, not_before=0.0, owner=ask.owner)
         return held, Granted(held, resumed=True)
     return _grant(record, ask, now, resumed=True)
 
 
-def _doubt(record: Record) -> Record:
+def _doubt(record: Record, now: float, look: float) -> Record:
+    """`look`: when somebody shall look for evidence; 0: never."""
     return replace(
         record,
         state=State.IN_DOUBT,
         outcome=Outcome.IN_DOUBT,
         effect=Effect.UNKNOWN,
         lease_until=0.0,
-        not_before=0.0,
+        not_before=look,
+        doubt_since=now,
     )
 
 

@@ -29,6 +29,7 @@ from policies.claims import (
     Ask,
     Busy,
     Change,
+    Credentials,
     Doubtful,
     Granted,
     Kept,
@@ -336,6 +337,7 @@ WISHES = st.builds(
     keep=st.sampled_from([0.0, LEASE]),
     deadline=st.sampled_from([None, 0.0, START + 30.0]),
     settles=st.booleans(),
+    credentials=st.sampled_from([None, *Credentials]),
 )
 ASKS = st.builds(
     Ask,
@@ -345,6 +347,9 @@ ASKS = st.builds(
     deadline=st.sampled_from([0.0, START + LEASE, START + 60.0]),
     replays=st.sampled_from(Replays),
     early=st.booleans(),
+    settle=st.booleans(),
+    credentials=st.sampled_from(Credentials),
+    owner=st.sampled_from(["", "a", "b"]),
 )
 CLAIMS = st.tuples(st.just("claim"), st.integers(0, 2), ASKS)
 MOVES = st.one_of(
@@ -354,6 +359,8 @@ MOVES = st.one_of(
     st.tuples(st.just("person"), st.sampled_from(["applied", "not-applied", "cancel", "hasten"]), st.none()),
     st.tuples(st.just("pass"), st.sampled_from(EDGES), st.sampled_from([0.0, -1e-6, 1e-6])),
     st.tuples(st.just("due"), st.none(), st.none()),
+    st.tuples(st.just("take"), st.none(), st.none()),
+    st.tuples(st.just("heads"), st.none(), st.none()),
 )
 
 
@@ -390,6 +397,11 @@ def _move(bench: Bench, call: str, about: About, fences: list[int], move: str, w
             return bench.renew([(call, fences[who])], what)
         case "due":
             return bench.due(int(call[:2], 16))
+        case "take":
+            names, head = bench.take(int(call[:2], 16), 1, 1.0)
+            return names, round(head, 3)
+        case "heads":
+            return [round(head, 3) for head in bench.heads()]
         case "person" if who in ("cancel", "hasten"):
             return getattr(bench, who)(call, b"{}")
         case _:

@@ -269,7 +269,7 @@ def test_what_is_recorded_with_an_effect_cannot_be_moved_by_persons(rule: Callab
 def test_every_state_that_time_moves_says_when(state: State):
     record = Record(state, "fp", lease_until=50.0, not_before=40.0)
 
-    assert (record.due < ALWAYS) == (state in HELD | {State.WAITING})
+    assert (record.due < ALWAYS) == (state in HELD | {State.WAITING, State.IN_DOUBT})
 
 
 # Occurrences
@@ -423,7 +423,7 @@ def normal(world: World) -> World:
     ]
     effects = tuple((rank[generation], seen, count) for generation, seen, count in world.effects)
     if record:
-        record = replace(record, fence=2, generation=rank[record.generation], attempt=0)
+        record = replace(record, fence=2, generation=rank[record.generation], attempt=0, doubt_since=0.0)
     return World(record, tuple(sorted(actors, key=repr)), effects)
 
 
