@@ -18,7 +18,7 @@ _FORMATS = {
     "ipv4": re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)", re.ASCII),
     "ipv6": re.compile(r"(?=.*:.*:)[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}"),
     "email": re.compile(r"[^@\s<>:/]+@[^@\s<>/]+\.[^@\s<>/]+"),
-    "uri": re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s{}<>]+"),
+    "uri": re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s{}]+"),
     "integer": re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII),
     "decimal": re.compile(r"-?(?:0|[1-9]\d{0,14})\.\d{1,12}", re.ASCII),
     "boolean": re.compile(r"true|false"),
@@ -142,7 +142,7 @@ _DOMAIN = re.compile(
     r"jp|nl|se|pl|br|ca|au|nz|online|site|example|invalid|localhost)\.?",
     re.I,
 )
-"""A host name. Endings that are verbs or nouns of APIs too (`info`, `test`, `me`) are left to the other evidence."""
+"""A host name. Endings that are words of APIs too (`info`, `test`, `me`) are left to the other evidence."""
 
 _TIMEISH = re.compile(r"\d{4}-?\d\d-?\d\d(?:[T_ -].*)?", re.ASCII)
 

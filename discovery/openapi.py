@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -52,6 +54,8 @@ def document(
     operations = [(template, template.methods()) for template in draw(evidence, overrides)]
     answers = Things(_answer_nodes(methods.values() for _, methods in operations))
     requests = Things(_request_nodes(methods.values() for _, methods in operations))
+    if _selective(methods.values() for _, methods in operations):
+        claims = replace(claims, required=sys.maxsize)
     writer = _Writer(answers, requests, claims)
     paths: dict[str, Any] = {}
     for template, methods in operations:
@@ -77,6 +81,22 @@ def document(
     if schemes:
         told["security"] = [{name: []} for name in schemes]
     return told
+
+
+_SELECTIONS = frozenset({"fields", "$select", "select", "fieldmask", "field_mask", "_fields", "projection"})
+
+
+def _selective(all_methods: Iterable[Iterable[Exchanges]]) -> bool:
+    """Tell whether callers choose which fields they get (at least one in twenty does): then none is required."""
+    asked = chosen = 0
+    for methods in all_methods:
+        for exchanges in methods:
+            asked += exchanges.accepted
+            if objects := exchanges.query.settle().get(Objects):
+                chosen += sum(
+                    node.count for name, node in objects.properties.items() if name.lower() in _SELECTIONS
+                )
+    return chosen * 20 >= asked > 0
 
 
 def is_operation(exchanges: Exchanges) -> bool:
@@ -293,7 +313,7 @@ def _reference(schema: Any, given: Mapping[str, str]) -> Any:
 
 
 def _refer(node: Any, given: Mapping[str, str], top: bool) -> None:
-    """Put references in place of shared schemas below `node`. Outer ones first: what they hold is in the component."""
+    """Put references in place of shared schemas below `node`, outer ones first: they hold the inner ones."""
     if isinstance(node, list):
         for index, inner in enumerate(node):
             node[index] = _reference(inner, given)

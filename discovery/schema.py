@@ -25,11 +25,14 @@ Schema: TypeAlias = "dict[str, Any]"
 class Claims:
     """From how much evidence a claim is made. The defaults are measured; see `docs/discovery.md`.
 
-    `required`: objects of a kind seen, over all operations. `enum`: texts seen, and times each value came on
-    average. `evidence`: whether schemas tell their counts in `x-gimbal` members.
+    `required`: objects of a kind seen, over all operations, and the share (`pooled`) of those that had the key;
+    here every one must have had it, and none may have had null: what is null today may be left out tomorrow.
+    `enum`: texts seen, and times each value came on average. `evidence`: whether schemas tell their counts in
+    `x-gimbal` members.
     """
 
-    required: int = 4
+    required: int = 3
+    pooled: float = 0.5
     enum: int = 10
     enum_repeat: float = 3.0
     evidence: bool = False
@@ -70,8 +73,8 @@ class Thing:
     present: dict[str, int] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
 
-    def always(self, key: str, enough: int) -> bool:
-        return self.count >= enough and self.present.get(key, 0) >= self.count
+    def often(self, key: str, claims: Claims) -> bool:
+        return self.count >= claims.required and self.present.get(key, 0) >= claims.pooled * self.count
 
 
 SAME = 0.75
@@ -270,7 +273,9 @@ def required_of(objects: Objects, things: Things | None, claims: Claims) -> list
     for key, node in objects.properties.items():
         if node.count < objects.count:
             continue
-        if thing.always(key, claims.required) if thing else objects.count >= claims.required:
+        if thing is not None and thing.nulls.get(key, 0):
+            continue
+        if thing.often(key, claims) if thing else objects.count >= claims.required:
             must.append(key)
     return sorted(must)
 
@@ -295,6 +300,8 @@ def is_map(objects: Objects, name: str) -> bool:
     density = total / (names * count)
     always = sum(1 for node in properties.values() if node.count >= count) / names
     if "object" in kinds and not _same_shape(properties):
+        return False
+    if names < 4 and not (hinted or odd):
         return False
     score = 2.5 * odd + (1.0 if hinted else 0.0)
     score += 1.0 if density < 0.35 else 0.0 if density < 0.7 else -1.0

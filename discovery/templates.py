@@ -236,9 +236,13 @@ class _Artist:
             echoes.update(place.echoes)
         named = [key for key in echoes if is_identifying(key)]
         if named:
-            reasons.append(Reason(3.5 if name.lower() not in _COMMON else 2.0, f"answers repeat it as {named[0]!r}"))
+            reasons.append(
+                Reason(3.5 if name.lower() not in _COMMON else 2.0, f"answers repeat it as {named[0]!r}")
+            )
         elif any(strings.knows(name) for strings in self.identifying):
-            reasons.append(Reason(0.5 if name.lower() in _COMMON else 2.0, "it is the name of something elsewhere"))
+            reasons.append(
+                Reason(0.5 if name.lower() in _COMMON else 2.0, "it is the name of something elsewhere")
+            )
         spread = 0
         for place in places:
             spread |= place.spread
@@ -387,7 +391,9 @@ def _suffix(name: str) -> str:
     return name[name.index("}") + 1 :] if name[0] == "{" else split_segment(name)[1]
 
 
-def _name(path: tuple[str, ...], kinds: tuple[str, ...], words: list[str], places: list[Place], camel: bool) -> str:
+def _name(
+    path: tuple[str, ...], kinds: tuple[str, ...], words: list[str], places: list[Place], camel: bool
+) -> str:
     """Return the name a person would choose: after the collection it picks from, or what answers call it."""
     above = [segment for segment in path if not segment.startswith("{") and not is_version(segment)]
     parts = [*words_of(split_segment(above[-1])[0])] if above else []

@@ -1,0 +1,48 @@
+"""ContractStore: the port contracts are kept behind.
+
+Evidence is added, never replaced: replicas add what each has seen, in any order and without asking each other, and
+all read the same sum. Every method raises when the store is away (`gateway.problems.LedgerUnavailable`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from discovery.contract import Revision
+from discovery.evidence import State
+
+
+class ContractStore(Protocol):
+    async def add(self, upstream: str, seen: State) -> None:
+        """Add evidence (`Evidence.state()`). When it raises, it may have been added or not."""
+        ...
+
+    async def evidence(self, upstream: str) -> State | None:
+        """Return all evidence of `upstream` as one, or None when nothing was seen."""
+        ...
+
+    async def upstreams(self) -> list[str]:
+        """Return the names of the upstreams something is known of."""
+        ...
+
+    async def overrides(self, upstream: str) -> list[str]:
+        """Return the path templates a person has set; they hold before all evidence."""
+        ...
+
+    async def override(self, upstream: str, template: str, *, remove: bool = False) -> None: ...
+
+    async def revise(self, upstream: str, digest: str, at: float, document: dict[str, Any]) -> int:
+        """Keep `document` as a new revision unless the last one has the same digest; return its number."""
+        ...
+
+    async def revisions(self, upstream: str) -> list[tuple[int, float, str]]:
+        """Return number, time and digest of the revisions kept, oldest first."""
+        ...
+
+    async def revision(self, upstream: str, number: int | None = None) -> Revision | None:
+        """Return one revision, by default the last."""
+        ...
+
+    async def forget(self, upstream: str) -> None:
+        """Drop all that is known of `upstream`, what a person has set included."""
+        ...
