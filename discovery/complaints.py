@@ -19,12 +19,12 @@ from discovery.exchange import Json
 
 Path: TypeAlias = tuple[str | int, ...]
 
-MAX_NODES = 4_000
+MAX_NODES = 1_000
 """Nodes looked at: 100 KB of errors in under 2 ms; who complains of more is read as far as that."""
 
-MAX_COMPLAINTS = 200
+MAX_COMPLAINTS = 60
 MAX_DEPTH = 12
-MAX_TEXT = 2_000
+MAX_TEXT = 600
 """Characters of one sentence: real ones stay below 300, and patterns are searched in them."""
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from discovery.body import Kind
+from discovery.body import Body, Kind
 from discovery.complaints import Path, complaints_of, plain
-from discovery.exchange import Json
-from discovery.slots import Slots, pointer_of
+from discovery.exchange import Json, Request
+from discovery.slots import Slots, pointer_of, slots_of
+from policies.denial import is_quiet, telling
 from policies.signs import Sign, sign_of_code, sign_of_text
 
 MAX_ITEMS = 10_000
@@ -92,24 +93,42 @@ _FINE = re.compile(
 _BUSY_STATUS = frozenset({408, 423, 425, 429, 503})
 
 
-def read_batch(slots: Slots, answer: Json, anyway: bool = False) -> Batch | None:
-    """Return what became of each item of the request, or None when the answer tells of no items, or of no failure.
+def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | None:
+    """Return what became of each item of `request`, or None when `body` tells of no items, or of no failure.
 
     `anyway`: also when nothing failed.
     """
     unsure: Batch | None = None
-    for verdicts, kind in _verdicts(answer, slots, anyway):
-        batch = _matched(slots, answer, verdicts, kind)
+    slots: Slots | None = None
+    for verdicts, kind in _verdicts(body, anyway):
+        slots = slots or slots_of(request)
+        batch = _matched(slots, body.value, verdicts, kind)
         if batch is not None and batch.certain:
             return batch
         unsure = unsure or batch
     return unsure
 
 
+def may_hold_verdicts(answer: Json, depth: int = 0) -> bool:
+    """Tell at little cost whether an answer may hold verdicts on items: in lists, or under names of failure."""
+    if isinstance(answer, list):
+        return any(isinstance(child, dict) and not is_quiet(_inner(child)) for child in answer[:MAX_ITEMS])
+    if not isinstance(answer, dict) or depth > 3:
+        return False
+    held = [(key, value) for key, value in answer.items() if isinstance(value, (dict, list)) and value]
+    return any(_FAILED_LIST.match(plain(key)) or may_hold_verdicts(value, depth + 1) for key, value in held)
+
+
+def _inner(node: dict[str, Json]) -> dict[str, Json]:
+    """Look into `{"index": {"status": 201}}`, where an element only names what was done."""
+    only = next(iter(node.values())) if len(node) == 1 else None
+    return only if isinstance(only, dict) else node
+
+
 # Verdicts
 
 
-def _verdicts(answer: Json, slots: Slots, anyway: bool) -> Iterator[tuple[list[Verdict], str]]:
+def _verdicts(body: Body, anyway: bool) -> Iterator[tuple[list[Verdict], str]]:
     """Yield the lists of verdicts an answer may hold, and what they are.
 
     `each` tells of every item; `failures` of those that failed; `split` has lists of both.
@@ -117,10 +136,10 @@ def _verdicts(answer: Json, slots: Slots, anyway: bool) -> Iterator[tuple[list[V
     indexed: list[Verdict] = []
     failures: list[Verdict] = []
     done: list[Verdict] = []
-    for place, node in _containers(answer):
+    for place, node in _containers(body.value):
         name = plain(str(place[-1])) if place else ""
         if _FAILED_LIST.match(name) and (
-            isinstance(node, list) or _UNPROCESSED.search(name) or slots.kind is Kind.XML
+            isinstance(node, list) or _UNPROCESSED.search(name) or body.kind is Kind.XML
         ):
             unprocessed = bool(_UNPROCESSED.search(name))
             for where, child in _elements(place, node):
@@ -173,10 +192,7 @@ def _verdict(node: Json) -> Verdict:
     """Return what one element of an answer says of itself."""
     if not isinstance(node, dict):
         return Verdict(None, node)
-    inner = node
-    if len(node) == 1 and isinstance(only := next(iter(node.values())), dict):
-        inner = only  # {"index": {"status": 201}}
-    names = {plain(key): value for key, value in inner.items()}
+    names = telling(_inner(node))
     status = next(
         (
             number

@@ -67,6 +67,7 @@ _CODES = frozenset(
     }
 )
 _OWN_ERROR_CODES = frozenset({"errcode", "errorcode", "errno", "errornumber", "ret", "retcode", "returncode"})
+_BLUNT = _FLAGS | _ERRORS | _OWN_ERROR_CODES
 _SIGNALS = _FLAGS | _ERRORS | _CODES
 _FINE = re.compile(
     r"^(0+|ok|okay|success\w*|succeed\w*|true|1|200|201|202|204|none|null|no_?error|approved|accepted"
@@ -108,6 +109,37 @@ _SPEAKS = frozenset(
 _IDENTITY = frozenset({"id", "_id", "uuid", "guid", "href", "self"})
 
 
+_quiet: set[str] = set()
+"""Keys seen before that tell nothing: a set, so that a mapping of nothing else is passed over in one step."""
+
+
+def is_quiet(node: dict[str, Json]) -> bool:
+    """Tell whether no member of `node` is of those that may overrule a status."""
+    return node.keys() <= _quiet or not telling(node)
+
+
+def telling(node: dict[str, Json]) -> dict[str, Json]:
+    """Return the members of `node` that may overrule a status, by the plain form of their names."""
+    found: dict[str, Json] = {}
+    for key, value in node.items():
+        if key not in _quiet:
+            name = plain(key)
+            if _TELLS.search(name):
+                found[name] = value
+            elif len(key) < 50:
+                if len(_quiet) > 20_000:
+                    _quiet.clear()
+                _quiet.add(key)
+    return found
+
+
+_TELLS = re.compile(
+    r"^(?:ok|succe\w*|issuccess\w*|sucesso|exito|erfolg|fault|exception|rc|code|status\w*|ack|result|state|type|fehler|erro"
+    r"|ret|retcode|returncode|resultcode|responsecode|httpstatus\w*|outcome|data|json|response\w*|messages|envelope|body)$"
+    r"|err(?:or|no|code)|fail|reject|nprocess|notprocess"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Denial:
     """Why a body denies success: the member that does, what it holds, and how sure that is."""
@@ -117,10 +149,11 @@ class Denial:
     confidence: float
 
 
-def denial(value: Json, *, reading: bool, last_word: str = "") -> Denial | None:
-    """Return how `value` denies success, or None. `reading`: a safe request; `last_word`: the end of its path."""
+def denial(value: Json, *, reading: bool, target: bytes = b"") -> Denial | None:
+    """Return how `value` denies success, or None. `reading`: a safe request for what is at `target`."""
     if not isinstance(value, dict):
         return None
+    last_word = plain(target.rpartition(b"/")[2].decode("latin-1")) if reading else ""
     found = _denied(value, reading, last_word)
     if found is None and len(value) <= ENVELOPE:
         for key, inner in value.items():
@@ -150,7 +183,11 @@ def _enveloped(key: str, inner: dict[str, Json], reading: bool, last_word: str) 
 
 
 def _denied(value: dict[str, Json], reading: bool, last_word: str) -> Denial | None:
-    if len(value) > 60:
+    if (
+        len(value) > 60
+        or value.keys() <= _quiet
+        or not any(_may_deny(name, held) for name, held in telling(value).items())
+    ):
         return None
     names = {plain(key): key for key in value}
     signals = _SIGNALS & names.keys()
@@ -175,6 +212,15 @@ def _denied(value: dict[str, Json], reading: bool, last_word: str) -> Denial | N
         if found := _code(name, names[name], value, names, resource):
             return found
     return None
+
+
+def _may_deny(name: str, held: Json) -> bool:
+    """Pass over, at little cost, what is fine on its face: nothing held, a plain word in a status."""
+    if held is None or held is True or held == "":
+        return False
+    if isinstance(held, str) and name not in _BLUNT:
+        return not held.isalpha() or _FAILED.match(held) is not None
+    return True
 
 
 def _flag(held: Json, names: object) -> bool | None:

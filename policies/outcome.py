@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from discovery.body import TREES, Body, Kind, plain_text, read_body
-from discovery.complaints import Complaint, complaints_of, plain
+from discovery.complaints import Complaint, complaints_of
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
 from discovery.reasons import said_reason
-from discovery.slots import slots_of
-from policies.batch import Batch, Item, failures_in, read_batch
-from policies.denial import Denial, denial
+from policies.batch import Batch, Item, failures_in, may_hold_verdicts, read_batch
+from policies.denial import ENVELOPE, Denial, denial, is_quiet
 from policies.signs import Sign, signs_of
 from policies.waits import Pace, read_pace, stated_in
 
@@ -67,18 +66,6 @@ class Reading:
 
 _SUCCESS = {status: Reading(Outcome.SUCCESS, Effect.ALL, f"status {status}") for status in range(200, 400)}
 
-_TELLING_WORDS = (
-    "ok success succeeded successful issuccess sucesso exito erfolg error errors fault exception errcode "
-    "errorcode errno"
-    " errornumber ret retcode returncode resultcode responsecode rc code status statuscode ack result state "
-    "type errormessages"
-    " errormessage errormsg fehler data json response responses messages envelope failed failures results "
-    "items records"
-    " entries"
-)
-_TELLING = frozenset(_TELLING_WORDS.split())
-"""Names at the root of a body that may overrule its status; without any of them a success is believed at once."""
-
 
 def classify(request: Request, answer: Response | Fault, now: float) -> Reading:
     """Return the meaning of `answer`. `now` (epoch seconds) turns dates in headers into waits."""
@@ -101,24 +88,21 @@ def _claimed_success(request: Request, answer: Response, now: float) -> Reading:
         return _SUCCESS.get(answer.status) or Reading(Outcome.SUCCESS, Effect.ALL, f"status {answer.status}")
     body = read_body(answer.headers, answer.body)
     value = body.value
-    if isinstance(value, dict):
-        if len(value) > 4 and not any(plain(key) in _TELLING or key[-1:] in "sS" for key in value):
-            return _SUCCESS[answer.status]
-    elif body.hostile and request.method not in SAFE_METHODS:
-        return Reading(
-            Outcome.IN_DOUBT, Effect.UNKNOWN, f"status {answer.status}, but its body {body.note}", None, 0.3
-        )
-    elif body.kind not in TREES or not isinstance(value, list):
-        return replace(_SUCCESS[answer.status], confidence=0.9 if not body.note else 0.5)
     safe = request.method in SAFE_METHODS
-    if not safe and _may_tell_of_items(value):
-        slots = slots_of(request)
-        if (batch := _graph_items(value)) or (batch := read_batch(slots, value)):
-            return _many(request, answer, body, batch, now)
-    last = plain(request.path.rpartition(b"/")[2].decode("latin-1"))
+    verdicts = not safe and may_hold_verdicts(value)
+    if isinstance(value, dict):
+        if not verdicts and len(value) > ENVELOPE and is_quiet(value):
+            return _SUCCESS[answer.status]
+    elif body.hostile and not safe:
+        why = f"status {answer.status}, but its body cannot be read: {body.note}"
+        return Reading(Outcome.IN_DOUBT, Effect.UNKNOWN, why, confidence=0.3)
+    elif not isinstance(value, list):
+        return replace(_SUCCESS[answer.status], confidence=0.9 if not body.note else 0.5)
+    if verdicts and (batch := _graph_items(value) or read_batch(request, body)):
+        return _many(request, answer, body, batch, now)
     if answer.status == 207 and not safe and (told := _told_apart(value)):
         return told
-    denied = _graph_denial(value) or denial(value, reading=safe, last_word=last)
+    denied = _graph_denial(value) or denial(value, reading=safe, target=request.path)
     if denied is None:
         return _SUCCESS[answer.status]
     return _failure(request, answer, body, denied, now)
@@ -165,23 +149,6 @@ def _graph_items(value: Json) -> Batch | None:
 
 
 # Many items
-
-
-def _may_tell_of_items(value: Json) -> bool:
-    """Cheap: some list of mappings, or a member named for failures, is there at all."""
-    if isinstance(value, list):
-        return bool(value) and isinstance(value[0], dict)
-    if isinstance(value, dict):
-        for key, held in value.items():
-            if isinstance(held, list) and held:
-                return True
-            if (
-                isinstance(held, dict)
-                and held
-                and (len(value) <= 3 or "ail" in key or "nproc" in key or "rror" in key)
-            ):
-                return True
-    return False
 
 
 def _many(request: Request, answer: Response, body: Body, batch: Batch, now: float) -> Reading:

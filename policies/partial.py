@@ -21,7 +21,7 @@ import orjson
 from discovery.body import Kind, read_body
 from discovery.complaints import Path, plain
 from discovery.exchange import Headers, Json, Request, Response
-from discovery.slots import place_of, pointer_of, slots_of, value_at
+from discovery.slots import place_of, pointer_of, value_at
 from policies.batch import Batch, Item, bulk_lines, read_batch
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _came_of(again: list[Item], sent: Request, later: Response, second: Reading)
     if second.outcome.value != "success":
         return None
     answer = read_body(later.headers, later.body)
-    batch = read_batch(slots_of(sent), answer.value, anyway=True)
+    batch = read_batch(sent, answer, anyway=True)
     if batch is not None and batch.certain and len(batch.items) == len(again):
         return list(batch.items)
     lists = {place_of(item.said)[:-1] for item in again if item.said}
