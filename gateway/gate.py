@@ -18,8 +18,9 @@ from gateway.ports import About, Clock, Ledger
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
+from policies.actions import Call
 from policies.claims import KEY_ONLY, shard_of
-from policies.lifecycle import Call, life_of
+from policies.lifecycle import life_of
 from policies.outcome import Outcome
 from policies.reply import Problem, Reply
 from policies.rules import Rules, UpstreamRules, rules_for

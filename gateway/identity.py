@@ -17,8 +17,8 @@ import orjson
 
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name
+from policies.actions import Call
 from policies.claims import KEY_ONLY, Replays, StepKey, call_id
-from policies.lifecycle import Call
 from policies.reply import Problem
 from policies.rules import Rules
 

@@ -22,9 +22,10 @@ import msgspec
 from discovery.exchange import Headers, Request, Response
 from gateway._lua import IDLE, script
 from gateway.link import Link, Script
-from gateway.ports import About, Claimed, Entry, Pending, Workflow
+from gateway.ports import About, Entry, Pending, Workflow
 from gateway.problems import LedgerUnavailable
 from gateway.vault import Vault
+from policies.actions import Claimed
 from policies.claims import (
     SHARDS,
     Ask,
@@ -175,10 +176,7 @@ class RedisLedger:
         """Return, for each shard, in how many seconds its next call is due; `inf`: none is."""
         clock, *heads = await asyncio.gather(
             self._link.do("TIME"),
-            *(
-                self._link.do("ZRANGE", f"gimbal:{{s{shard}}}:due", 0, 0, "WITHSCORES")
-                for shard in range(SHARDS)
-            ),
+            *(self._link.do("ZRANGE", f"gimbal:{{s{shard}}}:due", 0, 0, "WITHSCORES") for shard in range(SHARDS)),
         )
         now = self._clock.now() if self._clock else int(clock[0]) + int(clock[1]) / 1e6
         return [float(head[1]) - now if head else math.inf for head in heads]

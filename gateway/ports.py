@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from discovery.exchange import Fault, Headers, Request, Response
+from policies.actions import Claimed
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
-from policies.lifecycle import Claimed as Claimed
 from policies.outcome import Outcome
 
 

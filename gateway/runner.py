@@ -24,19 +24,7 @@ from gateway.pace import Pace as Pacer
 from gateway.ports import About, Clock, Ledger
 from gateway.problems import LedgerUnavailable
 from gateway.streamed import Streamed, StreamingUpstream
-from policies.claims import (
-    HELD,
-    LEASE,
-    RENEWAL,
-    ChangeResult,
-    Granted,
-    Kept,
-    Outdated,
-    Record,
-    State,
-    change,
-)
-from policies.lifecycle import (
+from policies.actions import (
     Act,
     Call,
     Claim,
@@ -53,6 +41,18 @@ from policies.lifecycle import (
     Send,
     Spend,
     Wait,
+)
+from policies.claims import (
+    HELD,
+    LEASE,
+    RENEWAL,
+    ChangeResult,
+    Granted,
+    Kept,
+    Outdated,
+    Record,
+    State,
+    change,
 )
 from policies.outcome import Outcome, Reading
 from policies.reply import Reply

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from discovery.exchange import Fault, Headers, Request, Response
-from gateway.ports import About, Claimed, Entry, Pending, Workflow
+from gateway.ports import About, Entry, Pending, Workflow
 from policies import claims
+from policies.actions import Act, Claimed, Heard, IsClear, Life, Look, Moment, Pace, Spend
 from policies.claims import (
     TERMINAL,
     Ask,
@@ -25,7 +26,6 @@ from policies.claims import (
     Recorded,
     State,
 )
-from policies.lifecycle import Act, Heard, IsClear, Life, Look, Moment, Pace, Spend
 from policies.outcome import Outcome
 from policies.reply import Reply
 

@@ -42,6 +42,19 @@ def _with_member(body: bytes, name: str, key: str) -> bytes:
     return orjson.dumps({**value, name: key})
 
 
+def with_credentials(frozen: Request, fresh: Request) -> Request:
+    """Return the frozen request with the credentials that the present caller brings.
+
+    A request signed over its headers and time (SigV4 and kin) goes out as it was signed anew.
+    """
+    signature = fresh.header(b"authorization") or b""
+    if signature[:5] == b"AWS4-" or signature[:10].lower() == b"signature ":
+        return fresh
+    kept = {name.lower() for name, _ in frozen.headers}
+    brought = tuple(header for header in fresh.headers if header[0].lower() not in kept)
+    return Request(frozen.method, frozen.target, frozen.headers + brought, frozen.body)
+
+
 def differences(kept: Request | None, asked: Request) -> list[Json]:
     """Return where `asked` differs from the request kept under the same step: names, never values."""
     if kept is None:

@@ -10,18 +10,31 @@ A step of a workflow is claimed, sent, read, and committed under its claim's fen
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from discovery.exchange import Fault, Json, Request, Response
+from discovery.exchange import Fault, Request, Response
+from policies.actions import (
+    Call,
+    Claim,
+    Commit,
+    Heard,
+    IsClear,
+    Join,
+    Life,
+    Look,
+    Note,
+    Pace,
+    Send,
+    Spend,
+    Wait,
+    do,
+)
+from policies.answers import deferred, doubtful, exhausted, in_progress, key_reused, not_now, recorded
 from policies.claims import (
     LEASE,
     Ask,
     Busy,
     Change,
-    ChangeResult,
-    ClaimResult,
     Doubtful,
     Granted,
     Kept,
@@ -30,18 +43,14 @@ from policies.claims import (
     Outdated,
     Record,
     Recorded,
-    Replays,
     State,
-    StepKey,
     upstream_key,
 )
 from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation, decide
-from policies.keys import differences, with_key
+from policies.keys import with_credentials, with_key
 from policies.outcome import Effect, Outcome, Reading, classify
-from policies.reply import Problem, Reply
+from policies.reply import Reply
 from policies.rules import Rules
-
-R = TypeVar("R")
 
 END: dict[Outcome, State] = {
     Outcome.SUCCESS: State.SUCCEEDED,
@@ -50,136 +59,6 @@ END: dict[Outcome, State] = {
     Outcome.REFUSED: State.FAILED,
 }
 """Where a definite answer leaves a call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request of a workflow. `step` is None where nothing is to be remembered."""
-
-    id: str
-    upstream: str
-    request: Request  # as the workflow sent it, less the gateway's control headers
-    frozen: Request  # the same less credentials: what the ledger keeps
-    fingerprint: str
-    patience: float  # seconds
-    step: StepKey | None = None
-    replays: Replays = Replays.EFFECTS
-    identified: bool = False  # the caller said who it is: it is told in our words when an answer is not definite
-    respond_async: bool = False
-    workflow: tuple[str, str] | None = None  # type and id
-
-
-# Actions: what a life asks for. The type parameter is what it is sent back.
-
-
-class Action(Generic[R]):
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The time, and a number in [0, 1). `now` is monotonic, `date` is epoch seconds."""
-
-    now: float
-    date: float
-    chance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Look(Action[Moment]):
-    """Look at the clock and roll the dice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What came of a claim, with what the ledger keeps of the step."""
-
-    result: ClaimResult
-    request: Request | None = None
-    reply: Response | None = None
-    items: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim(Action[Claimed]):
-    """Ask the ledger for the right to act on the step."""
-
-    ask: Ask
-
-
-@dataclass(frozen=True, slots=True)
-class Join(Action[None]):
-    """Wait until the step's running twin ends, at most `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class IsClear(Action[bool]):
-    """Would the upstream's pace let a call through at once?"""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace(Action[float]):
-    """Wait for a place in the upstream's pace. Returns 0 when it is ours, else the seconds it would take:
-    more than are left until `until` (monotonic)."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Send(Action["Response | Fault"]):
-    """Send to the upstream. No first byte leaves after the claim's lease."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Wait(Action[None]):
-    """Let `seconds` pass."""
-
-    seconds: float
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Commit(Action[ChangeResult]):
-    """Move the step's record under the claim's fence, with the reply a repeat will be told."""
-
-    change: Change
-    why: str
-    reply: Response | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spend(Action[bool]):
-    """Take one retry from the upstream's budget. False: none is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note(Action[None]):
-    """Keep a call that is no step in its workflow's history."""
-
-    reply: Response
-    reading: Reading
-
-
-@dataclass(frozen=True, slots=True)
-class Heard(Action[None]):
-    """What an answer was read as: for the transcript, the budget and the learner."""
-
-    answer: Response | Fault
-    reading: Reading
-
-
-Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Wait | Commit | Spend | Note | Heard
-Life: TypeAlias = Generator[Act, Any, R]
-
-
-def do(action: Action[R]) -> Life[R]:
-    """Yield `action` and return what came of it, typed."""
-    result: R = yield cast(Act, action)
-    return result
 
 
 def life_of(call: Call, rules: Rules) -> Life[Reply]:
@@ -209,7 +88,7 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
         tries += 1
         short = yield from do(Pace(patience_ends))
         if short > 0:
-            return _not_now(call, short, attempts - 1)
+            return not_now(call, short, attempts - 1)
         answer = yield from do(Send(call.request))
         reading, situation = yield from _read(call, rules, answer, tries, patience_ends, repeat_until)
         disposition = decide(reading, situation)
@@ -225,9 +104,9 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
                 outcome = Outcome.IN_DOUBT if isinstance(disposition, Doubt) else reading.outcome
                 return Reply(answer, outcome, attempts)
             case Doubt(why=why):
-                return _doubtful(call, rules, attempts, why, answer)
+                return doubtful(call, rules, attempts, why, answer)
             case GiveUp(why=why) | Defer(why=why):
-                return _exhausted(attempts, why, answer, reading)
+                return exhausted(attempts, why, answer, reading)
             case Deliver():
                 raise AssertionError("a fault is never delivered")
 
@@ -265,21 +144,21 @@ def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply
                 )
                 return _Held(record, request, record.lease_until - LEASE - moment.now)
             case Recorded(record):
-                return _recorded(call, record, claimed.reply)
+                return recorded(call, record, claimed.reply)
             case Mismatch(record):
-                return _key_reused(call, record, claimed.request)
+                return key_reused(call, record, claimed.request)
             case Doubtful(record):
-                return _doubtful(
+                return doubtful(
                     call, rules, record.attempt, "an earlier run sent it and its answer was lost", None
                 )
             case Later(record, not_before):
                 delay = max(0.0, not_before - moment.date)
                 if delay > left:
-                    return _deferred(call, record.attempt, delay, "the upstream asked to wait")
+                    return deferred(call, record.attempt, delay, "the upstream asked to wait")
                 yield from do(Wait(delay, "its time has not come"))
             case Busy(record):
                 if left <= 0:
-                    return _in_progress(call, record)
+                    return in_progress(call, record)
                 yield from do(Join(min(left, LEASE)))
 
 
@@ -310,7 +189,7 @@ def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Lif
                 match done:
                     case Kept(record) if record.state is State.IN_DOUBT:
                         why = f"{reading.why}; but an earlier sending went unanswered"
-                        return _doubtful(call, rules, attempts, why, answer)
+                        return doubtful(call, rules, attempts, why, answer)
                     case Kept():
                         return Reply(answer, reading.outcome, attempts)
                     case Outdated():
@@ -328,7 +207,7 @@ def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Lif
             case Doubt(why=why):
                 end = Change(State.IN_DOUBT, Outcome.IN_DOUBT, Effect.UNKNOWN)
                 done = yield from do(Commit(end, why))
-                return None if isinstance(done, Outdated) else _doubtful(call, rules, attempts, why, answer)
+                return None if isinstance(done, Outdated) else doubtful(call, rules, attempts, why, answer)
             case GiveUp(why=why):
                 return (yield from _give_up(call, rules, reading, answer, attempts, why))
             case Deliver():
@@ -349,7 +228,7 @@ def _defer(
     due = moment.now + held.offset + delay
     outcome = reading.outcome if reading else Outcome.RATE_LIMITED
     done = yield from do(Commit(Change(State.WAITING, outcome, effect, not_before=due), why))
-    return None if isinstance(done, Outdated) else _deferred(call, attempts, delay, why, outcome)
+    return None if isinstance(done, Outdated) else deferred(call, attempts, delay, why, outcome)
 
 
 def _give_up(
@@ -363,7 +242,7 @@ def _give_up(
     if isinstance(done, Outdated):
         return None
     known = done.record.state is State.EXHAUSTED
-    return _exhausted(attempts, why, answer, reading) if known else _doubtful(call, rules, attempts, why, answer)
+    return exhausted(attempts, why, answer, reading) if known else doubtful(call, rules, attempts, why, answer)
 
 
 # Shared parts
@@ -380,134 +259,3 @@ def _read(
     return reading, Situation(
         tries, rules.attempts, moment.now, patience_ends, repeat_until, moment.chance, budget_left
     )
-
-
-def with_credentials(frozen: Request, fresh: Request) -> Request:
-    """Return the frozen request with the credentials that the present caller brings.
-
-    A request signed over its headers and time (SigV4 and kin) goes out as it was signed anew.
-    """
-    signature = fresh.header(b"authorization") or b""
-    if signature[:5] == b"AWS4-" or signature[:10].lower() == b"signature ":
-        return fresh
-    kept = {name.lower() for name, _ in frozen.headers}
-    brought = tuple(header for header in fresh.headers if header[0].lower() not in kept)
-    return Request(frozen.method, frozen.target, frozen.headers + brought, frozen.body)
-
-
-# What the caller is told
-
-
-def _recorded(call: Call, record: Record, reply: Response | None) -> Reply:
-    outcome = record.outcome or Outcome.SUCCESS
-    if reply is None:
-        problem = Problem(
-            "reply-missing",
-            502,
-            "It took effect, but its answer is not known",
-            "This step took effect, as was settled later; the upstream's own answer was lost. "
-            "Nothing was sent. Read the result back from the upstream, "
-            "or give the answer with: gimbal resolve --applied --response FILE",
-            {"call": call.id},
-        )
-        return Reply(problem, outcome, record.attempt, replayed=True)
-    return Reply(reply, outcome, record.attempt, replayed=True)
-
-
-def _key_reused(call: Call, record: Record, kept: Request | None) -> Reply:
-    problem = Problem(
-        "key-reused",
-        422,
-        "Same step, other request",
-        "This step was already sent with another request, and that one had an effect or may have had one. "
-        "Nothing was sent. Give the new request a step name (or key) of its own.",
-        {"call": call.id, "state": record.state.value, "differs": differences(kept, call.frozen)},
-    )
-    return Reply(problem, Outcome.REFUSED, record.attempt)
-
-
-def _in_progress(call: Call, record: Record) -> Reply:
-    problem = Problem(
-        "in-progress",
-        409,
-        "The same step is running elsewhere",
-        "Another run of this step has not ended within your patience. Nothing was sent. Repeat to join it.",
-        {"call": call.id},
-    )
-    return Reply(problem, Outcome.TRANSIENT, record.attempt, retry_after=1.0, location=True)
-
-
-def _deferred(call: Call, attempts: int, delay: float, why: str, outcome: Outcome = Outcome.RATE_LIMITED) -> Reply:
-    problem = Problem(
-        "deferred",
-        202 if call.respond_async else 503,
-        "Not yet",
-        f"{_sentence(why)} The step is kept; repeat it after Retry-After and it goes on from here.",
-        {"call": call.id},
-    )
-    return Reply(problem, outcome, attempts, retry_after=delay, location=True)
-
-
-def _doubtful(call: Call, rules: Rules, attempts: int, why: str, answer: Response | Fault | None) -> Reply:
-    resolvers: list[Json] = []
-    if rules.lookup is not None:
-        resolvers.append("lookup")
-    resolvers.append(f"gimbal resolve {call.id} --applied")
-    resolvers.append(f"gimbal resolve {call.id} --not-applied")
-    timed_out = isinstance(answer, Fault) and answer.timed_out
-    members: dict[str, Json] = {"call": call.id, "phase": _phase(answer), "resolvers": resolvers, **_said(answer)}
-    problem = Problem(
-        "in-doubt",
-        504 if timed_out else 502,
-        "It may or may not have taken effect",
-        f"{_sentence(why)} {_what_now(rules)}",
-        members,
-    )
-    return Reply(problem, Outcome.IN_DOUBT, attempts, location=call.step is not None)
-
-
-def _exhausted(attempts: int, why: str, answer: Response | Fault, reading: Reading) -> Reply:
-    if isinstance(answer, Fault) and answer.unsent:
-        slug, title = "upstream-unreachable", "The upstream cannot be reached"
-        detail = f"{answer.detail}. Nothing was sent; it is safe to call again."
-    else:
-        slug, title = "exhausted", "Retries are used up"
-        detail = _sentence(why)
-    status = 503 if reading.outcome is Outcome.RATE_LIMITED else 502
-    return Reply(
-        Problem(slug, status, title, detail, {"phase": _phase(answer), **_said(answer)}), reading.outcome, attempts
-    )
-
-
-def _not_now(call: Call, delay: float, attempts: int) -> Reply:
-    problem = Problem(
-        "exhausted", 503, "The upstream's pace leaves no place in time", "Nothing was sent; call again later."
-    )
-    return Reply(problem, Outcome.RATE_LIMITED, attempts, retry_after=delay)
-
-
-def _what_now(rules: Rules) -> str:
-    if rules.window:
-        return "Repeating the step is safe: the same request goes out with the same key."
-    return "It was not repeated, because that could double its effect."
-
-
-def _sentence(why: str) -> str:
-    return f"{why[:1].upper()}{why[1:]}."
-
-
-def _phase(answer: Response | Fault | None) -> str:
-    match answer:
-        case Fault(phase=phase):
-            return phase.value
-        case Response():
-            return "answered"
-        case None:
-            return "unknown"
-
-
-def _said(answer: Response | Fault | None) -> dict[str, Json]:
-    """The upstream's own words, so that nothing it said is lost: bounded, as text."""
-    if not isinstance(answer, Response):
-        return {}
-    return {"upstream": {"status": answer.status, "body": answer.body[:16384].decode("utf-8", "replace")}}

@@ -11,10 +11,11 @@ import pytest
 
 from discovery.exchange import Request, Response
 from gateway.commands.options import again
-from gateway.commands.render import ago, clean, spell
+from gateway.commands.render import clean
 from gateway.commands.settle import read_answer
 from gateway.commands.story import story
 from gateway.ports import About, Entry
+from gateway.spans import ago, spell
 from gateway.views import call_view
 from policies.claims import Record, State, StepKey
 from policies.outcome import Effect, Outcome

@@ -11,8 +11,9 @@ from gateway.ports import About
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Runner, inject
 from gateway.testing import ManualClock, MemoryLedger, ScriptedUpstream
+from policies.actions import Call
 from policies.claims import State, StepKey, call_id
-from policies.lifecycle import Call, life_of
+from policies.lifecycle import life_of
 from policies.outcome import Outcome
 from policies.rules import UpstreamRules, rules_for
 

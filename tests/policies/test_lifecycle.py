@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from discovery.exchange import Fault, Phase, Request, Response
 from gateway.testing import live
+from policies.actions import Call, Claim, Claimed, Commit, Join, Note, Send, Wait
 from policies.claims import (
     Busy,
     Change,
@@ -19,7 +20,7 @@ from policies.claims import (
     StepKey,
     upstream_key,
 )
-from policies.lifecycle import Call, Claim, Claimed, Commit, Join, Note, Send, Wait, life_of
+from policies.lifecycle import life_of
 from policies.outcome import Effect, Outcome
 from policies.reply import Problem
 from policies.rules import Idempotency, UpstreamRules, rules_for

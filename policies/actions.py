@@ -1,0 +1,173 @@
+"""What a life asks for: its actions, and the call it is the life of.
+
+`policies.lifecycle` yields these, `gateway.runner` performs them. `Act` is the union of all; an action nobody
+performs does not type-check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from discovery.exchange import Fault, Headers, Request, Response
+from policies.claims import Ask, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
+from policies.outcome import Reading
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a workflow. `step` is None where nothing is to be remembered."""
+
+    id: str
+    upstream: str
+    request: Request  # as the workflow sent it, less the gateway's control headers
+    frozen: Request  # the same less credentials: what the ledger keeps
+    fingerprint: str
+    patience: float  # seconds
+    step: StepKey | None = None
+    replays: Replays = Replays.EFFECTS
+    identified: bool = False  # the caller said who it is: it is told in our words when an answer is not definite
+    respond_async: bool = False
+    workflow: tuple[str, str] | None = None  # type and id
+    attended: bool = True  # False: its caller is gone, and the gateway goes on with it alone
+    keeps: bool = True  # the caller's credentials may be kept, sealed, while the call waits
+    owner: str = ""  # names this one life of the call
+
+
+# Actions: what a life asks for. The type parameter is what it is sent back.
+
+
+class Action(Generic[R]):
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time, and a number in [0, 1). `now` is monotonic, `date` is epoch seconds."""
+
+    now: float
+    date: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Action[Moment]):
+    """Look at the clock and roll the dice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What came of a claim, with what the ledger keeps of the step."""
+
+    result: ClaimResult
+    request: Request | None = None
+    reply: Response | None = None
+    items: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Action[Claimed]):
+    """Ask the ledger for the right to act on the step."""
+
+    ask: Ask
+    credentials: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Action[None]):
+    """Wait until the step's running twin ends, at most `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IsClear(Action[bool]):
+    """Would the upstream's pace let a call through at once?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace(Action[float]):
+    """Wait for a place in the upstream's pace. Returns 0 when it is ours, else the seconds it would take:
+    more than are left until `until` (monotonic)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Action["Response | Fault"]):
+    """Send to the upstream. No first byte leaves after the claim's lease."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Action["Response | Fault"]):
+    """Ask the upstream something that has no effect: how a job stands, whether a thing is there."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Action[None]):
+    """Let `seconds` pass."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Action[ChangeResult]):
+    """Move the step's record under the claim's fence, with the reply a repeat will be told."""
+
+    change: Change
+    why: str
+    reply: Response | None = None
+    credentials: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spend(Action[bool]):
+    """Take one retry from the upstream's budget. False: none is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Action[None]):
+    """Keep a call that is no step in its workflow's history."""
+
+    reply: Response
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Action[None]):
+    """What an answer was read as: for the transcript, the budget and the learner."""
+
+    answer: Response | Fault
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claimed step: its record, the request of this generation, and the ledger's clock beside ours."""
+
+    record: Record
+    request: Request
+    offset: float  # the ledger's time less our monotonic time
+    reply: Response | None = None  # what the upstream said when it accepted the request
+
+    @property
+    def repeat_until(self) -> float:
+        return self.record.repeat_until - self.offset
+
+
+Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Probe | Wait | Commit | Spend | Note | Heard
+Life: TypeAlias = Generator[Act, Any, R]
+
+
+def do(action: Action[R]) -> Life[R]:
+    """Yield `action` and return what came of it, typed."""
+    result: R = yield cast(Act, action)
+    return result
