@@ -33,6 +33,9 @@ from policies.reply import Problem
 
 T = TypeVar("T")
 
+FAREWELL = 5.0
+"""Seconds answers that are on their way are waited for at the end: most come in one, and an end must be one."""
+
 
 class AsyncTransport(httpx.AsyncBaseTransport):
     """An httpx transport that remembers. Belongs to one event loop, as its client does.
@@ -60,13 +63,16 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._gateway: Gateway | None = None
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
+        self._living: set[asyncio.Task[Passed | Problem]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         gateway = await self._open()
         body = await request.aread()
         arrival = _arrival(gateway, request, self._identity)
         # A caller that is cancelled must not lose the answer: the call is lived to its end.
-        living = asyncio.ensure_future(_live(gateway, arrival, body))
+        living = asyncio.create_task(_live(gateway, arrival, body))
+        self._living.add(living)
+        living.add_done_callback(self._living.discard)
         passed = await asyncio.shield(living)
         if isinstance(passed, Problem):
             return httpx.Response(
@@ -77,6 +83,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
+        """Close, after a little while for calls whose callers were cancelled: a lost answer would be a doubt."""
+        if self._living:
+            await asyncio.wait(self._living, timeout=FAREWELL)
         await self._stack.aclose()
         self._gateway = None
 
