@@ -1,0 +1,284 @@
+"""What changed at an upstream: told from its answers alone, with the evidence for it.
+
+`drifts()` reads a `Watch` (what is remembered of the traffic) and returns a `Drift` for each change: the
+operation, where in it, what was and what is, since when, how sure. Every question asked of an operation (did
+this field come, go, become optional or nullable, take a new kind or value?) is answered by a Bayes factor
+against the field's own noise (`discovery.drift_odds`), and only what exceeds `BEYOND_CHANCE` is told.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any, TypeAlias
+
+from discovery.drift_fields import Change, changes, units_of
+from discovery.drift_odds import Step
+from discovery.drift_operations import gone, newly_required, successor
+from discovery.drift_pairs import Pair, pairs_of
+from discovery.drift_sketch import kinds_in, parent_of
+from discovery.drift_watch import Seen, Watch, Words
+
+BEYOND_CHANCE = log(300)
+"""Odds (ln) that a change needs. The false-alarm budget: at most one question in 300 by theory (`drift_odds`), and
+since hardly any field of an unchanged operation varies at all, below one operation in 100 as measured."""
+
+LEAST = 3
+"""Answers since a change without which nothing is told, however clear they are."""
+
+SEVERITY = {
+    "envelope-changed": "breaking",
+    "operation-removed": "breaking",
+    "became-required": "breaking",
+    "field-removed": "breaking",
+    "field-renamed": "breaking",
+    "field-moved": "breaking",
+    "type-changed": "breaking",
+    "became-optional": "breaking",
+    "became-nullable": "breaking",
+    "enum-extended": "warning",
+    "field-added": "info",
+    "operation-added": "info",
+}
+"""As oasdiff judges a change of its direction: answers may gain, requests may relax. In order of telling."""
+
+WHOLE = ("field-added", "field-removed", "type-changed")
+"""Kinds that say all there is to say of what lies below the place."""
+
+Place: TypeAlias = "tuple[str, tuple[str, ...]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One change, as `interface.md` 7 has it. `evidence` counts looks; `first_seen` is epoch seconds, if known."""
+
+    operation: str
+    kind: str
+    where: str
+    pointer: str
+    before: Any
+    after: Any
+    severity: str
+    evidence: Mapping[str, Any]
+    first_seen: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """All that is remembered of one operation, in order of its coming."""
+
+    name: str
+    seen: tuple[Seen, ...]
+    words: Words
+
+
+def drifts(watch: Watch, template_of: Callable[[Place], str]) -> list[Drift]:
+    """Return what changed, the most severe first. `template_of` gives the path template of a stream's place."""
+    operations = list(_operations(watch, template_of))
+    found: list[Drift] = []
+    for operation in operations:
+        if step := gone(operation.seen):
+            found += _removed(operation, step, operations)
+        found += _requests(operation)
+        found += _answers(operation)
+    order = list(SEVERITY)
+    return sorted(found, key=lambda drift: (order.index(drift.kind), drift.operation, drift.where, drift.pointer))
+
+
+def _operations(watch: Watch, template_of: Callable[[Place], str]) -> Iterator[Operation]:
+    streams = defaultdict(list)
+    for place, stream in watch.streams.items():
+        streams[f"{place[0]} {template_of(place)}"].append(stream)
+    for name, group in streams.items():
+        seen = tuple(sorted((one for stream in group for one in stream.seen), key=lambda one: one.seq))
+        words: Words = {}
+        for stream in group:
+            for pointer, told in stream.words.items():
+                known = words.get(pointer, {})
+                words[pointer] = None if told is None or known is None else {**known, **told}
+        yield Operation(name, seen, words)
+
+
+def _drift(
+    operation: str,
+    kind: str,
+    where: str,
+    pointer: str,
+    before: Any,
+    after: Any,
+    step: Step,
+    since: Seen,
+    **more: Any,
+) -> Drift:
+    evidence = {
+        "n_before": step.looks_before,
+        "n_after": step.looks_after,
+        "hits": step.looks_hit,
+        "entities_before": step.before,
+        "entities_after": step.after,
+        "flipped": step.flips,
+        "odds": round(step.odds, 1),
+        "answer": since.seq,
+        **more,
+    }
+    at = since.at if since.at >= 0 else None
+    return Drift(operation, kind, where, pointer, before, after, SEVERITY[kind], evidence, at)
+
+
+# Operations
+
+
+def _removed(operation: Operation, step: Step, operations: Sequence[Operation]) -> Iterator[Drift]:
+    since = operation.seen[step.at]
+    new = successor(operation, operations)
+    yield _drift(
+        operation.name, "operation-removed", "path", "", operation.name, new.name if new else None, step, since
+    )
+    if new:
+        yield _drift(new.name, "operation-added", "path", "", operation.name, new.name, step, new.seen[0])
+
+
+# Requests
+
+
+def _requests(operation: Operation) -> Iterator[Drift]:
+    for place, step in newly_required(operation.seen):
+        where, pointer = place
+        yield _drift(
+            operation.name,
+            "became-required",
+            where,
+            pointer,
+            "optional",
+            "required",
+            step,
+            operation.seen[step.at],
+        )
+
+
+# Answers
+
+
+def _answers(operation: Operation) -> Iterator[Drift]:
+    by_status: dict[int, list[Seen]] = defaultdict(list)
+    for one in operation.seen:
+        if one.answer.rows:
+            by_status[one.status].append(one)
+    for status, answers in by_status.items():
+        yield from _status(operation, f"response.{status}", answers)
+
+
+def _status(operation: Operation, where: str, answers: Sequence[Seen]) -> Iterator[Drift]:
+    units = units_of(answers)
+    likely = proved(answers, units, operation.words)
+    went = {change.pointer: change.step.at for change in likely if change.kind == "field-removed"}
+    came = {change.pointer: change.step.at for change in likely if change.kind == "field-added"}
+    pairs = pairs_of(went, came, answers, units)
+    if envelope := envelope_of(likely, answers, pairs):
+        step, before, after = envelope
+        yield _drift(operation.name, "envelope-changed", where, "", before, after, step, answers[step.at])
+        return
+    by_place = {(change.kind, change.pointer): change for change in likely}
+    for pair in pairs:
+        kind = "field-renamed" if parent_of(pair.before) == parent_of(pair.after) else "field-moved"
+        change = by_place.pop(("field-removed", pair.before))
+        del by_place["field-added", pair.after]
+        yield _drift(
+            operation.name,
+            kind,
+            where,
+            pair.before,
+            pair.before,
+            pair.after,
+            change.step,
+            answers[change.step.at],
+            same=pair.same,
+            compared=pair.compared,
+            sure=pair.sure,
+        )
+    roots = {
+        change.pointer for change in likely if change.kind in ("field-added", "field-removed", "type-changed")
+    }
+    told: set[tuple[str, str]] = set()
+    for change in by_place.values():
+        if any(change.pointer.startswith(root + "/") for root in roots):
+            continue
+        if (change.kind, change.pointer) in told or _is_part_of_another(change, by_place):
+            continue
+        told.add((change.kind, change.pointer))
+        before, after = _told(change, answers, operation.words)
+        yield _drift(
+            operation.name, change.kind, where, change.pointer, before, after, change.step, answers[change.step.at]
+        )
+
+
+def _is_part_of_another(change: Change, by_place: Mapping[tuple[str, str], Change]) -> bool:
+    """A field that went is not optional; one of a new kind may be null as part of that."""
+    covers = {"became-optional": "field-removed", "became-nullable": "type-changed"}.get(change.kind)
+    return covers is not None and (covers, change.pointer) in by_place
+
+
+def proved(answers: Sequence[Seen], units: Sequence[int], words: Words) -> list[Change]:
+    """Return the changes that are beyond chance; one place may have several."""
+    found = changes(answers, units, lambda pointer: bool(words.get(pointer)))
+    return [change for change in found if change.step.odds >= BEYOND_CHANCE and change.step.looks_after >= LEAST]
+
+
+def envelope_of(
+    likely: Sequence[Change], answers: Sequence[Seen], pairs: Sequence[Pair]
+) -> tuple[Step, Any, Any] | None:
+    """Tell whether the answer as a whole took another form: its kind, or most of its outermost names."""
+    for change in likely:
+        if change.pointer.count("/") > 1 or change.kind not in WHOLE:
+            continue
+        old, new = (_outer(part) for part in (answers[: change.step.at], answers[change.step.at :]))
+        if not old or not new:
+            continue
+        if not change.pointer and change.kind == "type-changed":
+            return change.step, sorted(old), sorted(new)
+        if len(old & new) < 0.5 * len(old | new):
+            paired = {pair.before for pair in pairs}
+            lost = {change.pointer for change in likely if change.kind == "field-removed"}
+            gained = {change.pointer for change in likely if change.kind == "field-added"}
+            if lost & old and gained & new and not lost & old <= paired:
+                return change.step, sorted(old), sorted(new)
+    return None
+
+
+def _outer(answers: Sequence[Seen]) -> set[str]:
+    """The outermost names of answers; of lists and scalars, their kind."""
+    names: set[str] = set()
+    for seen in answers:
+        root = seen.answer.rows[0]
+        names |= {row.pointer for row in seen.answer.rows if row.pointer.count("/") == 1}
+        if not root.objects:
+            names |= set(kinds_in(root.mask))
+    return names
+
+
+def _told(change: Change, answers: Sequence[Seen], words: Words) -> tuple[Any, Any]:
+    """Return what was and what is, in words or values."""
+    old, new = (_mask(part, change.pointer) for part in (answers[: change.step.at], answers[change.step.at :]))
+    match change.kind:
+        case "field-added":
+            return None, " or ".join(kinds_in(new))
+        case "field-removed":
+            return " or ".join(kinds_in(old)), None
+        case "became-optional":
+            return "always there", "optional"
+        case "enum-extended":
+            known = words.get(change.pointer) or {}
+            values = sorted((value for told, value in known.items() if told not in change.values), key=str)
+            return values, values + sorted((v for told, v in known.items() if told in change.values), key=str)
+    return " or ".join(kinds_in(old)), " or ".join(kinds_in(new))
+
+
+def _mask(answers: Sequence[Seen], pointer: str) -> int:
+    mask = 0
+    for seen in answers:
+        for row in seen.answer.rows:
+            if row.pointer == pointer:
+                mask |= row.mask
+    return mask

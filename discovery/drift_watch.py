@@ -1,0 +1,132 @@
+"""What is remembered of an operation's traffic so that a change can be told: the latest answers, as sketches.
+
+A `Stream` belongs to one method at one place of paths (`discovery.traffic.segments_of`): templates are drawn when
+drift is asked for, and streams of one template are then read as one. A `Watch` holds an upstream's streams.
+Bounds: `WINDOW` looks a stream, `MAX_STREAMS` streams; shapes of bodies are kept once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from discovery.body import TREES, form_tree, read_body
+from discovery.complaints import complaints_of
+from discovery.drift_sketch import NOTHING, Row, Sketch, hash_of, sketch
+from discovery.exchange import Exchange, Json, Request, Response
+from discovery.hints import Reason, read_hints
+from discovery.slots import slots_of
+from discovery.traffic import segments_of
+
+WINDOW = 160
+"""Looks kept of a stream. A change wants some 10 looks on either side; the rest is for rare fields."""
+
+MAX_STREAMS = 4000
+"""Streams of one upstream: as many as `discovery.traffic` keeps places."""
+
+MAX_WORDS = 32
+"""Short values kept of one place; a place with more of them is no closed set."""
+
+GONE = frozenset({404, 405, 410, 501})
+"""Statuses that an operation no longer there answers with."""
+
+REFUSED = frozenset({400, 409, 422})
+
+
+Words: TypeAlias = "dict[str, dict[int, str | float] | None]"
+"""Short values by place and hash; None where there are too many."""
+
+
+class Seen(NamedTuple):
+    """One exchange: `entity` is the hash of its path where that holds values, else 0; `missing` is what a
+    refusal said was lacking, each as (where, pointer)."""
+
+    seq: int
+    at: float
+    status: int
+    entity: int
+    answer: Sketch
+    body: tuple[Row, ...]
+    query: tuple[Row, ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Stream:
+    """The latest exchanges of one method at one place, in order of their coming."""
+
+    seen: list[Seen] = field(default_factory=list)
+    words: dict[str, dict[int, str | float] | None] = field(default_factory=dict)
+
+    def word(self, pointer: str, told: int, value: str | float) -> None:
+        words = self.words.setdefault(pointer, {})
+        if words is not None and told not in words:
+            words[told] = value
+            if len(words) > MAX_WORDS:
+                self.words[pointer] = None
+
+
+@dataclass(slots=True)
+class Watch:
+    """An upstream's streams by method and place. `key` is the install's secret that values are hashed with."""
+
+    key: bytes = b""
+    seq: int = 0
+    streams: dict[tuple[str, tuple[str, ...]], Stream] = field(default_factory=dict)
+
+    def fold(self, exchange: Exchange, prefix: str = "") -> tuple[str, tuple[str, ...]] | None:
+        """Remember one exchange, the latest so far; return the stream that it went to, if any."""
+        answer, request = exchange.answer, exchange.request
+        if not isinstance(answer, Response):
+            return None
+        path = request.path
+        if prefix and path.startswith(prefix.encode()):
+            path = path[len(prefix.encode()) :]
+        place = (request.method.upper(), segments_of(path))
+        stream = self.streams.get(place)
+        if stream is None:
+            if len(self.streams) >= MAX_STREAMS:
+                return None
+            stream = self.streams[place] = Stream()
+        self.seq += 1
+        entity = hash_of(path.decode("latin-1"), self.key) if any(name[0] == "{" for name in place[1]) else 0
+        told = NOTHING
+        missing: tuple[tuple[str, str], ...] = ()
+        body = read_body(answer.headers, answer.body)
+        if body.kind in TREES and answer.status < 300:
+            told = sketch(body.value, self.key, stream.word)
+        if answer.status in REFUSED:
+            missing = missing_in(request, body.value)
+        asked = read_body(request.headers, request.body) if request.body else None
+        sent = sketch(asked.value, b"").rows if asked is not None and asked.kind in TREES else ()
+        query = sketch(form_tree(request.query.decode("utf-8", "replace")) if request.query else {}, b"").rows
+        at = exchange.at if exchange.at is not None else -1.0
+        stream.seen.append(Seen(self.seq, at, answer.status, entity, told, sent, query, missing))
+        if len(stream.seen) > WINDOW:
+            del stream.seen[0]
+        return place
+
+
+def missing_in(request: Request, complaint: Json) -> tuple[tuple[str, str], ...]:
+    """Return what a refusal said was missing from `request`: (where, pointer), items as `*`."""
+    hints = read_hints(request, complaints_of(complaint))
+    return tuple(
+        (f"request.{hint.where}", starred(request, hint.pointer) if hint.where == "body" else hint.pointer)
+        for hint in hints
+        if hint.reason is Reason.MISSING and hint.where in ("body", "query")
+    )
+
+
+def starred(request: Request, pointer: str) -> str:
+    """Return a pointer into a request's body with `*` for items, also where the refusal left them out."""
+    tree = slots_of(request).body
+    told: list[str] = []
+    for part in pointer.split("/")[1:]:
+        if isinstance(tree, list):
+            told.append("*")
+            tree = tree[0] if tree else None
+            if part.isdigit():
+                continue
+        told.append(part)
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return "".join("/" + part for part in told)
