@@ -197,14 +197,11 @@ def _is_opaque(text: str) -> bool:
         digits = sum(character.isdigit() for character in part)
         if len(part) >= 9 and digits >= 2 and (switches >= 4 or digits >= 5):
             return True
-        if len(part) >= 12 and digits >= 1 and switches >= 5:
+        if len(part) >= 12 and digits >= 1 and switches >= 5 and len(part) / switches < 3:
             return True
-        if len(part) >= 16 and (switches >= 7 or _is_noise(part)):
+        if len(part) >= 16 and (len(part) / switches < 2.6 or _is_noise(part)):
             return True
     return len(text) >= 6 and sum(character.isdigit() for character in text) >= 6
-
-
-_VOWELS = frozenset("aeiouyAEIOUY")
 
 
 def _is_noise(part: str) -> bool:

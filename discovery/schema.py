@@ -27,7 +27,8 @@ class Claims:
 
     `required`: objects of a kind seen, over all operations, and the share (`pooled`) of those that had the key;
     here every one must have had it, and none may have had null: what is null today may be left out tomorrow.
-    `enum`: texts seen, and times each value came on average. `evidence`: whether schemas tell their counts in
+    `enum`: texts seen, and times each value came on average; more (`enum_plain`) where values are ordinary words,
+    not written in capitals. `evidence`: whether schemas tell their counts in
     `x-gimbal` members.
     """
 
@@ -35,6 +36,7 @@ class Claims:
     pooled: float = 0.5
     enum: int = 10
     enum_repeat: float = 3.0
+    enum_plain: int = 20
     evidence: bool = False
 
 
@@ -42,8 +44,8 @@ _CHOICES = frozenset(
     "type status state kind mode level severity visibility method conclusion role priority side direction "
     "order scope interval platform usage category phase stage pipeline permission permissions policy protocol "
     "algorithm frequency period unit channel environment region tier plan variant association ecosystem "
-    "resolution outcome result dimension access privacy gender strategy behavior sort stack format provider "
-    "brand network funding outcome encoding disposition".split()
+    "resolution outcome result dimension access privacy gender strategy behavior sort stack format "
+    "funding outcome encoding disposition".split()
 )
 """Last words of names whose values are chosen from a list."""
 
@@ -230,7 +232,8 @@ def choices_of(strings: Strings, name: str, claims: Claims) -> list[str]:
     chosen = bool(words) and words[-1] in _CHOICES
     if all(_UPPER.fullmatch(value) for value in values) and (chosen or max(map(len, values)) > 2):
         return sorted(values)
-    if chosen and all(_LOWER.fullmatch(value) for value in values):
+    plain = total >= claims.enum_plain and total / len(values) >= 2 * claims.enum_repeat
+    if chosen and plain and all(_LOWER.fullmatch(value) for value in values):
         return sorted(values)
     return []
 
@@ -252,10 +255,13 @@ def _object(objects: Objects, name: str, things: Things | None, claims: Claims) 
             objects, claims, keys=len(objects.properties)
         )
     schema: Schema = {"type": "object"}
-    if objects.properties:
+    properties = objects.properties
+    if properties:
         schema["properties"] = {}
-    for key, inner in sorted(objects.properties.items()):
+    for key, inner in sorted(properties.items()):
         told = _schema(inner, things, claims)
+        if not properties.keys().isdisjoint(told.get("enum", ())):
+            del told["enum"]  # it names the member that comes with it: a tag, and more will follow
         if claims.evidence:
             told.setdefault("x-gimbal", {})["presence"] = presence(inner.count, objects.count)
         schema["properties"][key] = told
@@ -301,7 +307,7 @@ def is_map(objects: Objects, name: str) -> bool:
     always = sum(1 for node in properties.values() if node.count >= count) / names
     if "object" in kinds and not _same_shape(properties):
         return False
-    if names < 4 and not (hinted or odd):
+    if names < 4 and not odd:
         return False
     score = 2.5 * odd + (1.0 if hinted else 0.0)
     score += 1.0 if density < 0.35 else 0.0 if density < 0.7 else -1.0
@@ -309,7 +315,7 @@ def is_map(objects: Objects, name: str) -> bool:
     score += 0.7 if names > 40 else 0.0
     score -= 1.5 * always
     score += _uncommon(properties)
-    return score >= 1.6
+    return score >= 1.8
 
 
 def _same_shape(properties: Mapping[str, Node]) -> bool:
