@@ -151,6 +151,7 @@ def _read(body: bytes, declared: bytes, limit: int) -> Body:
         b"json" in media
         or start[:1] in b"{["
         or _XSSI.match(body)
+        or (b"javascript" in media and _JSONP.match(body))
         or (start[:1] in b'"-0123456789tfnN' and not media)
     ):
         try:

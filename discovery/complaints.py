@@ -22,7 +22,7 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_NODES = 1_000
 """Nodes looked at: 100 KB of errors in under 2 ms; who complains of more is read as far as that."""
 
-MAX_COMPLAINTS = 60
+MAX_COMPLAINTS = 40
 MAX_DEPTH = 12
 MAX_TEXT = 600
 """Characters of one sentence: real ones stay below 300, and patterns are searched in them."""
@@ -187,6 +187,8 @@ class _Walk:
                 self.add(Complaint(prefix + path_of(name) if name else prefix or None, text, (code, *codes)))
             case list():
                 for child in node[:MAX_NODES]:
+                    if len(self.found) >= MAX_COMPLAINTS or self.nodes > MAX_NODES:
+                        break
                     if isinstance(child, dict):
                         self.mapping(child, prefix, under, codes, depth + 1, listed=True)
                     else:

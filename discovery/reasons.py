@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Reason(StrEnum):
@@ -72,7 +73,7 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
         ),
         (
             Reason.ENUM,
-            r"\bone of\b|allowed values|valid (?:values|options|choices)|(?:option"
+            r"\bone of\b|\beither [`\'\"]?\w+[`\'\"]? or\b|allowed values|valid (?:values|options|choices)|(?:option"
             r"|choice) .{0,12}(?:is )?not valid|not (?:a |an )?(?:valid |allowed )?(?:option|choice)"
             r"|\benum\b|not (?:included )?in (?:the )?(?:list|set|enum)|must be '[^']*'(?:,| or)"
             r"|should be '[^']*' or|accepted values|possible values|invalid option|unsupported value"
@@ -158,6 +159,7 @@ _CODES: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
 )
 
 
+@lru_cache(2048)
 def reason_of(text: str, codes: tuple[str, ...] = ()) -> Reason:
     """Return why, by the sentence, else by the codes: what a person is told is the more exact of the two."""
     flat = [
@@ -176,6 +178,7 @@ def reason_of(text: str, codes: tuple[str, ...] = ()) -> Reason:
     return reason
 
 
+@lru_cache(2048)
 def said_reason(text: str) -> Reason | None:
     """Return why, if the sentence says so in its words; None when it says nothing of the kind."""
     return next((reason for reason, pattern in _TEXT if pattern.search(text)), None)

@@ -27,6 +27,9 @@ WRAPPERS = frozenset(_WRAPPER_WORDS.split())
 """First parts of a place that often name the message, not a member of it."""
 
 
+_VALUE_NAMES = frozenset({"value", "values", "content", "val", "stringvalue", "data"})
+
+
 @dataclass(frozen=True)
 class Slots:
     """A request's body and query as trees, with an index of what lies where."""
@@ -62,6 +65,27 @@ class Slots:
     def objects(self) -> list[tuple[Path, dict[str, Json]]]:
         root: list[tuple[Path, Json]] = [((), self.body)]
         return [(place, value) for place, value in root + self.all if isinstance(value, dict)]
+
+    @cached_property
+    def by_value(self) -> dict[str, list[Path]]:
+        """Slots of the body by the scalar they hold, as it is printed."""
+        index: dict[str, list[Path]] = {}
+        for place, value in self.all:
+            if not isinstance(value, (dict, list)):
+                index.setdefault(_printed(value), []).append(place)
+        return index
+
+    @cached_property
+    def pairs(self) -> dict[str, Path]:
+        """Where the value of a name given as data lies: a list of mappings of a label and a value."""
+        index: dict[str, Path] = {}
+        for place, node in self.objects:
+            values = [key for key in node if plain(key) in _VALUE_NAMES] if place and 2 <= len(node) <= 4 else []
+            if values and isinstance(place[-1], int):
+                for key, label in node.items():
+                    if isinstance(label, str) and key != values[0]:
+                        index.setdefault(plain(label), (*place, values[0]))
+        return index
 
     @property
     def silent(self) -> bool:
@@ -108,9 +132,9 @@ def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
     """
     if not named:
         return (), True
-    whole = str(named[0]) if len(named) == 1 else ".".join(str(part) for part in named)
-    if isinstance(slots.body, dict) and whole in slots.body:
-        return (whole,), True
+    for whole in (".".join(map(str, named)), "/".join(map(str, named))):
+        if isinstance(slots.body, dict) and whole in slots.body:
+            return (whole,), True
     for start in range(len(named)):
         if start and not (isinstance(named[start - 1], int) or plain(str(named[start - 1])) in WRAPPERS):
             break
@@ -162,14 +186,7 @@ def _by_end(slots: Slots, named: Path) -> Path | None:
 
 def pair_value(slots: Slots, name: str) -> Path | None:
     """Find `name` given as data: of `{"property": "email", "value": "x"}` the slot of the value."""
-    wanted = plain(name)
-    for place, node in slots.objects:
-        if place and isinstance(place[-1], int) and 2 <= len(node) <= 4:
-            labels = [k for k, v in node.items() if isinstance(v, str) and plain(v) == wanted]
-            values = [k for k in node if plain(k) in ("value", "values", "content", "val", "stringvalue", "data")]
-            if labels and values and labels[0] != values[0]:
-                return (*place, values[0])
-    return None
+    return slots.pairs.get(plain(name))
 
 
 def _for_absent(slots: Slots, named: Path) -> Path:
@@ -255,7 +272,7 @@ def _is_named_by(path: str, key: str) -> bool:
 
 def values_like(slots: Slots, text: str) -> list[Path]:
     """Return the slots of the body that hold `text` (a scalar as it is printed)."""
-    return [place for place, value in slots.all if not isinstance(value, (dict, list)) and _printed(value) == text]
+    return slots.by_value.get(text, [])
 
 
 def _printed(value: Json) -> str:

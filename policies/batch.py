@@ -18,7 +18,7 @@ from discovery.body import Body, Kind
 from discovery.complaints import Path, complaints_of, plain
 from discovery.exchange import Json, Request
 from discovery.slots import Slots, pointer_of, slots_of
-from policies.denial import is_quiet, telling
+from policies.denial import is_quiet, suspects, telling
 from policies.signs import Sign, sign_of_code, sign_of_text
 
 MAX_ITEMS = 10_000
@@ -112,7 +112,7 @@ def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | No
 def may_hold_verdicts(answer: Json, depth: int = 0) -> bool:
     """Tell at little cost whether an answer may hold verdicts on items: in lists, or under names of failure."""
     if isinstance(answer, list):
-        return any(isinstance(child, dict) and not is_quiet(_inner(child)) for child in answer[:MAX_ITEMS])
+        return any(not is_quiet(_inner(child)) for child in suspects(answer[:MAX_ITEMS]))
     if not isinstance(answer, dict) or depth > 3:
         return False
     held = [(key, value) for key, value in answer.items() if isinstance(value, (dict, list)) and value]

@@ -8,10 +8,15 @@ for. `denial()` looks at the root and, where the root is only an envelope, one l
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from discovery.complaints import plain
 from discovery.exchange import Json
+
+MAX_MEMBERS = 500
+"""Members of a mapping that are looked at: one of more holds data by key."""
 
 ENVELOPE = 4
 """Members of a root that is looked into: `{"Response": {..}}`, `{"x_response": {..}, "sign": ".."}`."""
@@ -118,10 +123,16 @@ def is_quiet(node: dict[str, Json]) -> bool:
     return node.keys() <= _quiet or not telling(node)
 
 
+def suspects(nodes: Iterable[Json]) -> list[dict[str, Json]]:
+    """Return the mappings among `nodes` that are not made of members seen before that tell nothing."""
+    quiet = _quiet
+    return [node for node in nodes if isinstance(node, dict) and not node.keys() <= quiet]
+
+
 def telling(node: dict[str, Json]) -> dict[str, Json]:
     """Return the members of `node` that may overrule a status, by the plain form of their names."""
     found: dict[str, Json] = {}
-    for key, value in node.items():
+    for key, value in islice(node.items(), MAX_MEMBERS):
         if key not in _quiet:
             name = plain(key)
             if _TELLS.search(name):
