@@ -18,6 +18,7 @@ from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from discovery.exchange import Headers, Response
+from gateway.at_once import answer_at_once
 from gateway.gate import Arrival, Gate, Identified, Passed
 from gateway.journal import Journal
 from gateway.problems import document
@@ -40,6 +41,9 @@ FRAMING = (b"content-length", b"transfer-encoding")
 
 TARGET = "gimbal.target"
 """Where `Protocol` leaves the request's target as it was written."""
+
+CYCLE = "gimbal.cycle"
+"""Where `Protocol` leaves uvicorn's state of the exchange, for `gateway.at_once`."""
 
 PROXY_ERRORS = {
     "unknown-upstream": "destination_not_found",
@@ -106,6 +110,7 @@ class Protocol(HttpToolsProtocol):
             self._too_large = True
             raise ValueError("the head is too large")
         super().on_headers_complete()
+        self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
         self.headers = []  # trailers come in as headers do; the scope's list is as it shall be
 
     def on_message_complete(self) -> None:
@@ -188,9 +193,10 @@ class Application:
         if passed.stream is not None:
             await _stream(send, answer.status, head, passed.stream)
         else:
-            await _respond(
-                send, answer.status, head, answer.body if isinstance(answer, Response) else document(answer)
-            )
+            whole = answer.body if isinstance(answer, Response) else document(answer)
+            cycle = scope.get(CYCLE)
+            if cycle is None or not answer_at_once(cycle, answer.status, head, whole):
+                await _respond(send, answer.status, head, whole)
         await self.gate.delivered(passed)
         self.journal.called(
             who.arrival.upstream, scope["method"], passed.call, passed.reply, perf_counter() - started
