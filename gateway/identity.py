@@ -5,6 +5,8 @@ The gateway's control headers are read here and never reach an upstream.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,6 +59,7 @@ MEANINGFUL = (
 """Headers that change what a request means, and so join its fingerprint. `Accept` is left out of it when `*/*`."""
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_LONG_NUMBER = re.compile(rb"[0-9]{17}")  # more digits than a double tells apart
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
 
@@ -146,7 +149,7 @@ def read_prefer(values: list[bytes]) -> Prefer:
         name, _, value = part.strip().partition(b"=")
         match name.strip().lower():
             case b"wait" if value.strip(b' "').isdigit():
-                wait = float(value.strip(b' "'))
+                wait = float(value.strip(b' "')) if wait is None else wait  # the first counts (RFC 7240 2)
             case b"respond-async":
                 respond_async = True
             case b"":
@@ -187,12 +190,13 @@ def fingerprint(upstream: str, request: Request, also: tuple[str, ...] = ()) -> 
     """Return a digest that tells whether a repeated step is the same request.
 
     Method, upstream, path, sorted query, canonical body, headers that change the meaning; not credentials,
-    dates or SDK markers. The same JSON in another order, or the same form, has the same fingerprint.
+    dates or SDK markers. The same JSON in another order, or the same form, has the same fingerprint. What is
+    not surely the same is different: a request taken for another would not be sent.
     """
     digest = blake2b(digest_size=16)
     path, _, query = request.target.partition(b"?")
     if b"&" in query:
-        query = b"&".join(sorted(query.split(b"&")))
+        query = b"&".join(sorted(query.split(b"&"), key=_field))
     kind = b""
     meaning: list[bytes] = []
     for name, value in request.headers:
@@ -221,15 +225,25 @@ def _canonical(kind: bytes, body: bytes) -> bytes:
         return b""
     if b"json" in kind or (not kind and body[:1] in b"{["):
         try:
+            if _LONG_NUMBER.search(body) is not None:  # orjson would round it
+                return json.dumps(json.loads(body, parse_float=_verbatim), sort_keys=True).encode()
             return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
-        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        except (ValueError, RecursionError):
             return body
     if kind.startswith(b"application/x-www-form-urlencoded"):
-        pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True)
-        return orjson.dumps(sorted(pairs))
+        pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+        return orjson.dumps(sorted(pairs, key=lambda pair: pair[0]))
     if kind.startswith(b"multipart/") and (found := re.search(rb'boundary="?([^";]+)', kind)):
         return re.sub(rb"--" + re.escape(found[1]), b"--", body, flags=re.IGNORECASE)
     return body
+
+
+def _field(pair: bytes) -> bytes:
+    return pair.partition(b"=")[0]
+
+
+def _verbatim(number: str) -> str:
+    return f"\0{number}"
 
 
 def step_of(claimant: Claimant, upstream: str, caller: str, request: Request, rules: Rules) -> StepKey | None:
@@ -319,7 +333,9 @@ def _progress(raw: bytes | None) -> float | None:
     try:
         share = float(done) / float(total)
     except (ValueError, ZeroDivisionError):
-        raise Malformed("Workflow-Progress is done/total, such as 3/10") from None
+        share = math.nan
+    if not math.isfinite(share):
+        raise Malformed("Workflow-Progress is done/total, such as 3/10")
     return min(1.0, max(0.0, share))
 
 
