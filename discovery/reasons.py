@@ -73,7 +73,8 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
         ),
         (
             Reason.ENUM,
-            r"\bone of\b|\beither [`\'\"]?\w+[`\'\"]? or\b|allowed values|valid (?:values|options|choices)|(?:option"
+            r"\bone of\b|\beither [`\'\"]?\w+[`\'\"]? or\b|allowed values|valid (?:values|options|choices)"
+            r"|(?:option"
             r"|choice) .{0,12}(?:is )?not valid|not (?:a |an )?(?:valid |allowed )?(?:option|choice)"
             r"|\benum\b|not (?:included )?in (?:the )?(?:list|set|enum)|must be '[^']*'(?:,| or)"
             r"|should be '[^']*' or|accepted values|possible values|invalid option|unsupported value"
