@@ -38,6 +38,7 @@ from policies.actions import (
     Moment,
     Note,
     Pace,
+    Probe,
     Send,
     Spend,
     Wait,
@@ -61,6 +62,9 @@ from policies.rules import Rules
 
 POLL = 0.1
 """Seconds between looks at a twin that runs in another process. Below what a person notices."""
+
+CLAIM_PAUSES = (0.05, 0.2)
+"""Seconds before a claim whose answer was lost is asked again: a dropped connection is made anew in one."""
 
 COMMIT_PATIENCE = 5.0
 """Seconds a caller is held while the store cannot take the answer that came. An engine restarts in one."""
@@ -107,6 +111,12 @@ class Runner:
         self._budgets: dict[str, Budget] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
+        self.on_wait: Callable[[str, float], None] | None = None
+        """Told of a call that waits from now on, and until when (the store's time)."""
+
+    def holds(self, call: str) -> bool:
+        """Is a life of `call` under way here, under a claim?"""
+        return call in self._held
 
     async def perform(
         self,
@@ -140,6 +150,8 @@ class Runner:
                         result = await self._claim(act, call, about, told)
                     case Send(request=request):
                         result = await self._send(request, call, rules, upstream, told, body)
+                    case Probe(request=request):
+                        result = await self._probe(request, rules, upstream, told)
                     case Heard(answer=answer, reading=reading):
                         self._heard(call, rules, pace, answer, reading, told)
                         result = None
@@ -177,6 +189,16 @@ class Runner:
             for task in self._background:
                 task.cancel()
 
+    def adopt(self, life: asyncio.Task[Any]) -> None:
+        """Keep `life` going, whose caller does not wait for it; what it comes to is in the ledger."""
+        self._background.add(life)
+        life.add_done_callback(self._ended_alone)
+
+    def _ended_alone(self, life: asyncio.Task[Any]) -> None:
+        self._background.discard(life)
+        if not life.cancelled():
+            life.exception()  # a store that went away: the record says how the call stands
+
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` off the path of any call."""
         task = asyncio.create_task(work)
@@ -187,7 +209,10 @@ class Runner:
 
     async def _claim(self, action: Claim, call: Call, about: About, told: _Told) -> Claimed:
         before = self._clock.monotonic()
-        claimed = await self.ledger.claim(call.id, about, action.ask)
+        try:
+            claimed = await self.ledger.claim(call.id, about, action.ask, action.credentials)
+        except LedgerUnavailable:
+            claimed = await self._claim_again(action, call, about)
         if isinstance(claimed.result, Granted):
             record = claimed.result.record
             told.say(
@@ -201,6 +226,15 @@ class Runner:
             told.held = Held(record, before + action.ask.lease)
             self._hold(call.id, told.held)
         return claimed
+
+    async def _claim_again(self, action: Claim, call: Call, about: About) -> Claimed:
+        """The store did not answer. If it took the claim all the same, the same owner is granted it again."""
+        for pause in CLAIM_PAUSES[:-1]:
+            await self._clock.sleep(pause)
+            with contextlib.suppress(LedgerUnavailable):
+                return await self.ledger.claim(call.id, about, action.ask, action.credentials)
+        await self._clock.sleep(CLAIM_PAUSES[-1])
+        return await self.ledger.claim(call.id, about, action.ask, action.credentials)
 
     async def _commit(self, action: Commit, call: Call, told: _Told) -> ChangeResult:
         held = told.held
@@ -218,7 +252,13 @@ class Runner:
         before = self._clock.monotonic()
         try:
             done = await self.ledger.change(
-                call.id, held.record.fence, wish, reply=action.reply, transcript=transcript
+                call.id,
+                held.record.fence,
+                wish,
+                reply=action.reply,
+                transcript=transcript,
+                items=action.items,
+                credentials=action.credentials,
             )
         except LedgerUnavailable:
             if wish.state is State.SENDING:
@@ -227,6 +267,8 @@ class Runner:
         if isinstance(done, Kept):
             held.record = done.record
             held.until = before + wish.keep
+            if wish.not_before and self.on_wait is not None:
+                self.on_wait(call.id, wish.not_before)
         return done
 
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
@@ -245,7 +287,13 @@ class Runner:
             delay = min(delay * 2, 2.0)
             try:
                 done = await self.ledger.change(
-                    call, fence, action.change, reply=action.reply, transcript=transcript
+                    call,
+                    fence,
+                    action.change,
+                    reply=action.reply,
+                    transcript=transcript,
+                    items=action.items,
+                    credentials=action.credentials,
                 )
             except LedgerUnavailable:
                 continue
@@ -323,18 +371,23 @@ class Runner:
             return Response(answer.status, answer.headers, b"", answer.reason)
         return answer
 
+    async def _probe(
+        self, request: Request, rules: Rules, upstream: StreamingUpstream, told: _Told
+    ) -> Response | Fault:
+        """Ask what has no effect: it needs no mark and no lease."""
+        asked_at = self._clock.now()
+        answer = await upstream.send(inject(request, rules.upstream.headers), timeout=rules.timeout)
+        asked = f"GET {request.target.decode('latin-1')}"
+        told.say(asked_at, "ask", asked=asked, **_told_of(answer), took=round(self._clock.now() - asked_at, 4))
+        return answer
+
     def _heard(
         self, call: Call, rules: Rules, pace: Pacer, answer: Response | Fault, reading: Reading, told: _Told
     ) -> None:
-        said: dict[str, Json] = (
-            {"status": answer.status}
-            if isinstance(answer, Response)
-            else {"fault": answer.phase.value, "detail": answer.detail}
-        )
         told.say(
             told.sent_at,
             "send",
-            **said,
+            **_told_of(answer),
             outcome=reading.outcome.value,
             effect=reading.effect.value,
             why=reading.why,
@@ -368,6 +421,14 @@ class Runner:
             return False
         self._budgets[upstream] = left
         return True
+
+
+def _told_of(answer: Response | Fault) -> dict[str, Json]:
+    match answer:
+        case Response(status=status):
+            return {"status": status}
+        case Fault(phase=phase, detail=detail):
+            return {"fault": phase.value, "detail": detail}
 
 
 def inject(request: Request, headers: tuple[tuple[str, str], ...]) -> Request:

@@ -120,11 +120,15 @@ class Wait(Action[None]):
 
 @dataclass(frozen=True, slots=True)
 class Commit(Action[ChangeResult]):
-    """Move the step's record under the claim's fence, with the reply a repeat will be told."""
+    """Move the step's record under the claim's fence, with the reply a repeat will be told.
+
+    `items` are what became of a batch's, as JSON (see `policies.finishing`).
+    """
 
     change: Change
     why: str
     reply: Response | None = None
+    items: bytes = b""
     credentials: Headers = ()
 
 
