@@ -196,7 +196,8 @@ def fingerprint(upstream: str, request: Request, also: tuple[str, ...] = ()) -> 
     digest = blake2b(digest_size=16)
     path, _, query = request.target.partition(b"?")
     if b"&" in query:
-        query = b"&".join(sorted(query.split(b"&"), key=_field))
+        fields = sorted(query.split(b"&"), key=_field)
+        query = b"&".join(fields)
     kind = b""
     meaning: list[bytes] = []
     for name, value in request.headers:
@@ -271,6 +272,9 @@ def call_of(
     step: StepKey | None,
     digest: str,
     fresh: str,
+    *,
+    keeps: bool = True,
+    owner: str = "",
 ) -> Call:
     """Return the call. `fresh` is a new id for a call that is no step."""
     by_key = step is not None and step.type == KEY_ONLY
@@ -286,6 +290,8 @@ def call_of(
         identified=claimant.workflow is not None or by_key,
         respond_async=claimant.prefer.respond_async,
         workflow=claimant.workflow,
+        keeps=keeps,
+        owner=owner,
     )
 
 
