@@ -13,8 +13,15 @@ from discovery.evidence import State
 
 
 class ContractStore(Protocol):
-    async def add(self, upstream: str, seen: State) -> None:
-        """Add evidence (`Evidence.state()`). When it raises, it may have been added or not."""
+    async def add(self, upstream: str, seen: State, source: str = "") -> None:
+        """Add evidence (`Evidence.state()`); once only for each `source` that is named (the digest of a file).
+
+        When it raises, it may have been added or not.
+        """
+        ...
+
+    async def learned(self, upstream: str, source: str) -> bool:
+        """Tell whether evidence of `source` was added."""
         ...
 
     async def evidence(self, upstream: str) -> State | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from gateway.clock import SystemClock
+from gateway.contracts import RedisContracts
 from gateway.engine import Engine
 from gateway.gate import Gate, Known
 from gateway.journal import Journal
@@ -49,6 +50,19 @@ async def open_ledger(settings: Settings) -> AsyncIterator[RedisLedger]:
         yield ledger
     finally:
         await ledger.aclose()
+        if engine is not None:
+            await asyncio.to_thread(engine.stop)
+
+
+@asynccontextmanager
+async def open_contracts(settings: Settings) -> AsyncIterator[RedisContracts]:
+    """Open what is known of upstreams, in the store the settings name."""
+    engine, url = await _store(settings)
+    contracts = RedisContracts(Link(url), Vault(keys(settings)))
+    try:
+        yield contracts
+    finally:
+        await contracts.aclose()
         if engine is not None:
             await asyncio.to_thread(engine.stop)
 

@@ -5,7 +5,7 @@ other, and no order matters. When the list is long, whoever reads it puts the su
 that changes nothing if another was faster. Evidence is stored compressed and sealed: it holds no values but small
 closed sets, yet what an API looks like is nobody else's business.
 
-Keys, per upstream: `gimbal:{c/NAME}:seen` (list), `:overrides` (set), `:revisions` (hash), `:number`; and
+Keys, per upstream: `gimbal:{c/NAME}:seen` (list), `:sources` and `:overrides` (sets), `:revisions` (hash); and
 `gimbal:contracts`, the names. All expire after `KEPT` without news.
 """
 
@@ -35,6 +35,19 @@ REVISIONS = 50
 """Revisions kept per upstream, the newest."""
 
 _NAMES = "gimbal:contracts"
+
+_ADD = Script(
+    """
+    if ARGV[3] ~= '' then
+        if redis.call('SADD', ARGV[2], ARGV[3]) == 0 then return 0 end
+        redis.call('EXPIRE', ARGV[2], ARGV[4])
+    end
+    local length = redis.call('RPUSH', KEYS[1], ARGV[1])
+    redis.call('EXPIRE', KEYS[1], ARGV[4])
+    return length
+    """
+)
+"""Append a piece, unless it comes from a source that was added before."""
 
 _COMPACT = Script(
     """
@@ -71,14 +84,16 @@ class RedisContracts:
         self._link = link
         self._vault = vault
 
-    async def add(self, upstream: str, seen: State) -> None:
+    async def add(self, upstream: str, seen: State, source: str = "") -> None:
         key = _key(upstream, "seen")
-        length = await self._link.do("RPUSH", key, self._seal(seen, key))
-        await self._link.do("EXPIRE", key, KEPT)
+        length = await self._link.run(_ADD, key, self._seal(seen, key), _key(upstream, "sources"), source, KEPT)
         await self._link.do("SADD", _NAMES, upstream)
         await self._link.do("EXPIRE", _NAMES, KEPT)
         if length > LONG:
             await self._sum(upstream)
+
+    async def learned(self, upstream: str, source: str) -> bool:
+        return bool(await self._link.do("SISMEMBER", _key(upstream, "sources"), source))
 
     async def evidence(self, upstream: str) -> State | None:
         pieces = await self._pieces(upstream)
@@ -124,7 +139,7 @@ class RedisContracts:
         return Revision(number, float(at), digest.decode(), self._open(sealed, key))
 
     async def forget(self, upstream: str) -> None:
-        for part in ("seen", "overrides", "revisions"):
+        for part in ("seen", "sources", "overrides", "revisions"):
             await self._link.do("DEL", _key(upstream, part))
         await self._link.do("SREM", _NAMES, upstream)
 

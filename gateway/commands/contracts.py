@@ -1,0 +1,244 @@
+"""`gimbal contracts NAME`: what is known of an upstream, why, and how to correct it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.commands.options import AsJson, Config, Data, Store, read_settings
+from gateway.commands.render import put, put_json, put_table, say
+from gateway.problems import GimbalError
+
+if TYPE_CHECKING:
+    from discovery.traffic import Evidence
+    from gateway.settings import Settings
+
+
+def contracts(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME [OPERATION]] | set NAME TEMPLATE.. | unset NAME TEMPLATE..", show_default=False
+        ),
+    ] = None,
+    openapi: Annotated[bool, typer.Option("--openapi", help="Print it as an OpenAPI 3.1 document.")] = False,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="With --openapi: counts as x-gimbal members.")
+    ] = False,
+    revision: Annotated[int | None, typer.Option("--revision", metavar="N", help="An earlier revision.")] = None,
+    revisions: Annotated[bool, typer.Option("--revisions", help="List the revisions that are kept.")] = False,
+    as_json: AsJson = False,
+    config: Config = None,
+    data: Data = None,
+    store: Store = None,
+) -> None:
+    """Show what is known of an upstream: operations, how often each was seen, and why a segment is a parameter.
+
+    Without a name it lists the upstreams; with an operation ('GET /orders/{order_id}') it tells that one in depth.
+    `set` says how paths go where the evidence misleads ('/users/me', '/tags/{tag}'); it holds until `unset`.
+    """
+    settings = read_settings(config, data, store)
+    match words or []:
+        case []:
+            asyncio.run(_list(settings, as_json))
+        case ["set" | "unset" as verb, name, first, *more]:
+            asyncio.run(_set(settings, name, [first, *more], remove=verb == "unset"))
+        case [name] | [name, _] if revision is not None:
+            put(json.dumps(asyncio.run(_revision(settings, name, revision)), ensure_ascii=False, indent=1))
+        case [name] if revisions:
+            for number, at, digest in asyncio.run(_read(settings, name)).revisions:
+                put_json({"revision": number, "at": at, "digest": digest})
+        case [name] if openapi:
+            put(json.dumps(asyncio.run(_read(settings, name)).document(evidence), ensure_ascii=False, indent=1))
+        case [name]:
+            _show(asyncio.run(_read(settings, name)), as_json)
+        case [name, operation]:
+            _show_operation(asyncio.run(_read(settings, name)), operation, as_json)
+        case _:
+            raise typer.BadParameter("say NAME, NAME OPERATION, set NAME TEMPLATE, or unset NAME TEMPLATE")
+
+
+class _Known:
+    """All that is known of one upstream, read once."""
+
+    def __init__(
+        self,
+        name: str,
+        evidence: Evidence,
+        overrides: list[str],
+        revisions: list[tuple[int, float, str]],
+        base: str,
+    ) -> None:
+        self.name = name
+        self.evidence = evidence
+        self.overrides = overrides
+        self.revisions = revisions
+        self.base = base
+
+    def document(self, evidence: bool = False) -> dict[str, Any]:
+        from discovery.openapi import document
+        from discovery.schema import Claims
+
+        version = str(self.revisions[-1][0]) if self.revisions else "0"
+        servers = [self.base] if self.base else []
+        return document(self.evidence, self.name, servers, self.overrides, Claims(evidence=evidence), version)
+
+
+async def _set(settings: Settings, name: str, templates: list[str], *, remove: bool) -> None:
+    from gateway.compose import open_contracts
+
+    for template in templates:
+        if not template.startswith("/"):
+            raise typer.BadParameter(f"a template starts with a slash, as in /users/{{user_id}}, not {template!r}")
+    async with open_contracts(settings) as store:
+        for template in templates:
+            await store.override(name, template, remove=remove)
+        for template in await store.overrides(name):
+            say(f"{name}: {template}")
+
+
+async def _read(settings: Settings, name: str) -> _Known:
+    from discovery.traffic import Evidence
+    from gateway.compose import open_contracts
+
+    async with open_contracts(settings) as store:
+        state = await store.evidence(name)
+        if state is None:
+            known = ", ".join(await store.upstreams()) or "none yet"
+            raise GimbalError(
+                f"nothing is known of {name!r}; known are: {known}. Teach it with: gimbal learn FILE"
+            )
+        rules, kept = settings.upstreams.get(name), await store.revision(name)
+        base = rules.base_url if rules else kept.document["servers"][0]["url"] if kept else ""
+        return _Known(name, Evidence.load(state), await store.overrides(name), await store.revisions(name), base)
+
+
+async def _revision(settings: Settings, name: str, number: int) -> dict[str, Any]:
+    from gateway.compose import open_contracts
+
+    async with open_contracts(settings) as store:
+        kept = await store.revision(name, number)
+        if kept is None:
+            raise GimbalError(
+                f"revision {number} of {name!r} is not kept; see: gimbal contracts {name} --revisions"
+            )
+        return kept.document
+
+
+async def _list(settings: Settings, as_json: bool) -> None:
+    from gateway.compose import open_contracts
+
+    async with open_contracts(settings) as store:
+        rows = []
+        for name in await store.upstreams():
+            kept = await store.revision(name)
+            operations = sum(map(len, kept.document["paths"].values())) if kept else 0
+            rows.append((name, operations, kept.number if kept else 0))
+    if as_json:
+        for name, operations, number in rows:
+            put_json({"upstream": name, "operations": operations, "revision": number})
+    elif rows:
+        put_table(["UPSTREAM", "OPERATIONS", "REVISION"], [[name, str(n), str(r)] for name, n, r in rows])
+    else:
+        say("nothing is known yet; teach an upstream with: gimbal learn FILE --upstream NAME")
+
+
+def _show(told: _Known, as_json: bool) -> None:
+    from discovery.openapi import is_operation
+    from discovery.templates import draw
+
+    rows = []
+    for template in draw(told.evidence, told.overrides):
+        for method, exchanges in sorted(template.methods().items()):
+            if is_operation(exchanges):
+                statuses = {str(status): answers.count for status, answers in sorted(exchanges.answers.items())}
+                unsure = [p.name for p in template.parameters if not p.certain]
+                rows.append((method, template.path, exchanges, statuses, unsure))
+    if as_json:
+        for method, path, exchanges, statuses, unsure in rows:
+            told_json = {"method": method, "path": path, "seen": exchanges.count, "statuses": statuses}
+            put_json({**told_json, "accepted": exchanges.accepted, "undecided": unsure})
+        return
+    cells = [
+        [method, path, str(exchanges.count), _statuses(statuses), _fields(exchanges), ", ".join(unsure)]
+        for method, path, exchanges, statuses, unsure in rows
+    ]
+    put_table(["METHOD", "PATH", "SEEN", "ANSWERS", "FIELDS", "UNDECIDED"], cells)
+
+
+def _statuses(statuses: dict[str, int]) -> str:
+    return " ".join(f"{status}x{count}" for status, count in statuses.items())
+
+
+def _fields(exchanges: Any) -> str:
+    """How much of the answers is known: the members of their top level."""
+    from discovery.evidence import Arrays, Objects
+
+    for status, answers in sorted(exchanges.answers.items()):
+        for node in answers.bodies.values():
+            node.settle()
+            arrays = node.get(Arrays)
+            objects = node.get(Objects) or (arrays and arrays.items.get(Objects))
+            if status < 300 and objects:
+                return f"{len(objects.properties)}{' each' if arrays else ''}"
+    return ""
+
+
+def _show_operation(told: _Known, operation: str, as_json: bool) -> None:
+    """One operation in depth: parameters with their reasons, then each body, a line a place."""
+    from discovery.operation import Operation
+    from discovery.templates import draw
+
+    method, _, path = operation.partition(" ")
+    wanted = Operation(method.upper(), path).shape
+    for template in draw(told.evidence, told.overrides):
+        exchanges = template.methods().get(method.upper())
+        if exchanges is None or Operation(method.upper(), template.path).shape != wanted:
+            continue
+        if as_json:
+            put_json(told.document(evidence=True)["paths"][template.path][method.lower()])
+            return
+        put(f"{method.upper()} {template.path}: seen {exchanges.count} times, accepted {exchanges.accepted}")
+        for parameter in template.parameters:
+            sure = "" if parameter.certain else " (undecided)"
+            put(f"  {{{parameter.name}}}{sure}: {', '.join(parameter.kinds)}; {parameter.why}")
+        sections = [("query", exchanges.query.settle())]
+        sections += [(f"request {kind.value}", node.settle()) for kind, node in sorted(exchanges.bodies.items())]
+        for status, answers in sorted(exchanges.answers.items()):
+            sections += [
+                (f"answer {status} {k.value}", node.settle()) for k, node in sorted(answers.bodies.items())
+            ]
+        for title, node in sections:
+            rows = list(_lines(node, "", node.count))
+            if rows:
+                put("")
+                put_table([title.upper(), "TYPE", "PRESENT", "BETWEEN"], rows)
+        return
+    raise GimbalError(f"{operation!r} is no operation of {told.name}; see: gimbal contracts {told.name}")
+
+
+def _lines(node: Any, pointer: str, of: int) -> Iterator[list[str]]:
+    """A place's own line, and those below it."""
+    from discovery.evidence import Arrays, Objects
+    from discovery.schema import is_map, presence, schema_of
+
+    if pointer:
+        schema = schema_of(node)
+        kinds = schema.get("type") or [inner.get("type") for inner in schema.get("anyOf", ())]
+        text = kinds if isinstance(kinds, str) else " or ".join(str(kind) for kind in kinds)
+        text += f" ({schema['format']})" if "format" in schema else ""
+        text += f" of {', '.join(map(str, schema['enum']))}" if "enum" in schema else ""
+        low, high = presence(min(node.count, of), of)
+        yield [pointer, text, f"{min(node.count, of)}/{of}", f"{low:.0%} - {high:.0%}"]
+    if objects := node.get(Objects):
+        if is_map(objects, node.name):
+            yield [f"{pointer}/*", "map of values", f"{objects.count}/{of}", ""]
+            return
+        for key, inner in sorted(objects.properties.items()):
+            yield from _lines(inner, f"{pointer}/{key}", objects.count)
+    if arrays := node.get(Arrays):
+        yield from _lines(arrays.items, f"{pointer}/*", arrays.items.count)
