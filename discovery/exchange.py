@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from discovery.value import value
+
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -30,7 +32,7 @@ def find(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """One request as it goes over the wire; `target` is the origin form, percent-encoding untouched."""
 
@@ -51,7 +53,7 @@ class Request:
         return find(self.headers, name)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Response:
     """One complete final response; `body` is as received (still compressed if it came so)."""
 
@@ -95,7 +97,7 @@ class Fault:
         return self.phase in UNSENT_PHASES
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exchange:
     """One request to an upstream with what came of it; `at` is epoch seconds of its start, if known."""
 

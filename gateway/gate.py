@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
 from discovery.exchange import Headers, Request
+from discovery.value import value
 from gateway import identity
 from gateway.identity import Claimant, Malformed
 from gateway.ports import About, Clock, Ledger
@@ -34,7 +35,7 @@ class Known:
     wire: StreamingUpstream
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Arrival:
     """A request as a door received it. `target` is relative to the upstream; header names are lower case."""
 
@@ -45,7 +46,7 @@ class Arrival:
     caller: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Identified:
     """An arrival whose headers have been read. `step` says that its body has to be whole and bounded."""
 
@@ -60,7 +61,7 @@ class Identified:
         return self.rules.replay and (self.claimant.workflow is not None or bool(self.claimant.key))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Passed:
     """What came of an arrival. `delivered` is to be awaited once the reply is with its caller."""
 

@@ -19,6 +19,7 @@ import orjson
 
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name
+from discovery.value import value
 from policies.actions import Call
 from policies.claims import KEY_ONLY, Replays, StepKey, call_id
 from policies.reply import Problem
@@ -72,7 +73,7 @@ class Prefer:
     rest: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claimant:
     """Who is calling, as its headers say."""
 

@@ -30,6 +30,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
+from discovery.value import value
 from policies.outcome import Effect, Outcome
 
 LEASE = 5.0
@@ -82,7 +83,7 @@ class Credentials(StrEnum):
     KEPT = "kept"  # sealed with the record, until the call ends
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepKey:
     """Whose step: workflow type, workflow instance, step name."""
 
@@ -91,7 +92,7 @@ class StepKey:
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """What is kept of a step, as far as the rules go. Times are epoch seconds of the store's clock."""
 
@@ -139,7 +140,7 @@ class Record:
 # What is asked
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """A claimant's wish. `send` marks the intent at once: its first byte follows without a wait.
 
@@ -162,7 +163,7 @@ class Ask:
     owner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """How a holder moves its record. `keep` renews the lease by so many seconds; 0 leaves it as it is where
     the holder acts on (`claimed`, `sending`), and lets it go elsewhere.
@@ -185,7 +186,7 @@ class Change:
 # What a claimant is told
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Granted:
     """Yours to act on. `resumed`: the generation's stored request goes on, not the claimant's own copy."""
 
@@ -193,7 +194,7 @@ class Granted:
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recorded:
     """It has ended; tell the repeat the recorded reply."""
 
@@ -233,7 +234,7 @@ class Mismatch:
 ClaimResult: TypeAlias = Granted | Recorded | Busy | Later | Doubtful | Mismatch
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept:
     """The change took place."""
 

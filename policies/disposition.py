@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from discovery.value import value
 from policies.outcome import Effect, Outcome, Reading
 from policies.retry import Backoff
 
 BACKOFF = Backoff()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Situation:
     """Where a call stands when an answer comes. Seconds, on one clock."""
 
@@ -29,7 +30,7 @@ class Situation:
     budget_left: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deliver:
     """It is definite: record it and hand it over."""
 

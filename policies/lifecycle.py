@@ -10,9 +10,8 @@ A step of a workflow is claimed, sent, read, and committed under its claim's fen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from discovery.exchange import Fault, Request, Response
+from discovery.value import value
 from policies.actions import (
     Call,
     Claim,
@@ -114,7 +113,7 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
 # A step
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Held:
     """A claimed step: its record, the request of this generation, and the ledger's clock beside ours."""
 

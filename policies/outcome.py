@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from discovery.body import TREES, Body, Kind, plain_text, read_body
@@ -18,6 +18,7 @@ from discovery.complaints import Complaint, complaints_of
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
 from discovery.reasons import said_reason
+from discovery.value import value
 from policies.batch import Batch, Item, failures_in, may_hold_verdicts, read_batch
 from policies.denial import ENVELOPE, Denial, denial, is_quiet
 from policies.signs import Sign, signs_of
@@ -45,7 +46,7 @@ class Effect(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reading:
     """What one answer means.
 

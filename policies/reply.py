@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from discovery.exchange import Json, Response
+from discovery.value import value
 from policies.outcome import Outcome
 
 
@@ -19,7 +20,7 @@ class Problem:
     members: dict[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """The answer to one call, with the call's fate.
 
