@@ -24,8 +24,8 @@ import orjson
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
+from discovery.constant import constant
 from discovery.exchange import Headers, Json
-from discovery.value import value
 
 LIMIT = 8 * 1024 * 1024
 """Bytes of a body that is read as a tree: an answer to a write is far smaller; 8 MiB of keys take 0.3 s."""
@@ -63,7 +63,7 @@ TREES = frozenset({Kind.JSON, Kind.LINES, Kind.FORM, Kind.MULTIPART, Kind.XML, K
 """Kinds whose `value` has structure; of the others it is the text, or None."""
 
 
-@value
+@constant
 class Body:
     """What a body holds. `hostile`: unreadable because it is too large, too deep or a bomb, not merely broken."""
 

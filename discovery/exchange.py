@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from discovery.value import value
+from discovery.constant import constant
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
@@ -32,7 +32,7 @@ def find(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-@value
+@constant
 class Request:
     """One request as it goes over the wire; `target` is the origin form, percent-encoding untouched."""
 
@@ -53,7 +53,7 @@ class Request:
         return find(self.headers, name)
 
 
-@value
+@constant
 class Response:
     """One complete final response; `body` is as received (still compressed if it came so)."""
 
@@ -97,7 +97,7 @@ class Fault:
         return self.phase in UNSENT_PHASES
 
 
-@value
+@constant
 class Exchange:
     """One request to an upstream with what came of it; `at` is epoch seconds of its start, if known."""
 

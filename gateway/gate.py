@@ -11,8 +11,8 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
+from discovery.constant import constant
 from discovery.exchange import Headers, Request
-from discovery.value import value
 from gateway import identity
 from gateway.identity import Claimant, Malformed
 from gateway.ports import About, Clock, Ledger
@@ -35,7 +35,7 @@ class Known:
     wire: StreamingUpstream
 
 
-@value
+@constant
 class Arrival:
     """A request as a door received it. `target` is relative to the upstream; header names are lower case."""
 
@@ -46,7 +46,7 @@ class Arrival:
     caller: str = ""
 
 
-@value
+@constant
 class Identified:
     """An arrival whose headers have been read. `step` says that its body has to be whole and bounded."""
 
@@ -61,7 +61,7 @@ class Identified:
         return self.rules.replay and (self.claimant.workflow is not None or bool(self.claimant.key))
 
 
-@value
+@constant
 class Passed:
     """What came of an arrival. `delivered` is to be awaited once the reply is with its caller."""
 

@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl
 import http_sf
 import orjson
 
+from discovery.constant import constant
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name
-from discovery.value import value
 from policies.actions import Call
 from policies.claims import KEY_ONLY, Replays, StepKey, call_id
 from policies.reply import Problem
@@ -46,16 +46,18 @@ MARKERS = (
 )
 """Headers by which an SDK marks its own repeats of one call."""
 
-MEANINGFUL = (
-    b"accept",
-    b"content-type",
-    b"if-match",
-    b"if-none-match",
-    b"soapaction",
-    b"stripe-account",
-    b"stripe-version",
-    b"x-amz-target",
-    b"x-http-method-override",
+MEANINGFUL = frozenset(
+    (
+        b"accept",
+        b"content-type",
+        b"if-match",
+        b"if-none-match",
+        b"soapaction",
+        b"stripe-account",
+        b"stripe-version",
+        b"x-amz-target",
+        b"x-http-method-override",
+    )
 )
 """Headers that change what a request means, and so join its fingerprint. `Accept` is left out of it when `*/*`."""
 
@@ -73,7 +75,7 @@ class Prefer:
     rest: bytes = b""
 
 
-@value
+@constant
 class Claimant:
     """Who is calling, as its headers say."""
 
@@ -194,7 +196,6 @@ def fingerprint(upstream: str, request: Request, also: tuple[str, ...] = ()) -> 
     dates or SDK markers. The same JSON in another order, or the same form, has the same fingerprint. What is
     not surely the same is different: a request taken for another would not be sent.
     """
-    digest = blake2b(digest_size=16)
     path, _, query = request.target.partition(b"?")
     if b"&" in query:
         fields = sorted(query.split(b"&"), key=_field)
@@ -216,10 +217,8 @@ def fingerprint(upstream: str, request: Request, also: tuple[str, ...] = ()) -> 
         b"\n".join(meaning),
         _canonical(kind, request.body),
     )
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
+    framed = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
+    return blake2b(framed, digest_size=16).hexdigest()
 
 
 def _canonical(kind: bytes, body: bytes) -> bytes:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Request, Response
-from discovery.value import value
 from policies.actions import Claimed
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
 from policies.outcome import Outcome
 
 
-@value
+@constant
 class About:
     """What a call is, beside its rules: told once, when its record (or a new generation) is made.
 

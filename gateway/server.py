@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -134,6 +135,7 @@ async def _serve(
 ) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a caller's malformed bytes are its own affair
     async with open_gateway(settings) as gateway:
+        _spare_the_collector()
         signing = signing_key(settings.data, settings.key)
         app = Application(
             gateway.gate,
@@ -160,6 +162,17 @@ async def _serve(
             state["server"] = server
         await server.serve(sockets=[listener])
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over what is loaded for good, and come by less often.
+
+    A call leaves no cycles behind, yet makes a hundred objects: by default it is looked for cycles every few
+    calls, 3 % of a call's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 class _Server(uvicorn.Server):

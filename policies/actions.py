@@ -10,15 +10,15 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Request, Response
-from discovery.value import value
 from policies.claims import Ask, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
 from policies.outcome import Reading
 
 R = TypeVar("R")
 
 
-@value
+@constant
 class Call:
     """One request of a workflow. `step` is None where nothing is to be remembered."""
 
@@ -45,7 +45,7 @@ class Action(Generic[R]):
     __slots__ = ()
 
 
-@value
+@constant
 class Moment:
     """The time, and a number in [0, 1). `now` is monotonic, `date` is epoch seconds."""
 
@@ -54,12 +54,12 @@ class Moment:
     chance: float
 
 
-@value
+@constant
 class Look(Action[Moment]):
     """Look at the clock and roll the dice."""
 
 
-@value
+@constant
 class Claimed:
     """What came of a claim, with what the ledger keeps of the step."""
 
@@ -69,7 +69,7 @@ class Claimed:
     items: bytes = b""
 
 
-@value
+@constant
 class Claim(Action[Claimed]):
     """Ask the ledger for the right to act on the step."""
 
@@ -84,12 +84,12 @@ class Join(Action[None]):
     seconds: float
 
 
-@value
+@constant
 class IsClear(Action[bool]):
     """Would the upstream's pace let a call through at once?"""
 
 
-@value
+@constant
 class Pace(Action[float]):
     """Wait for a place in the upstream's pace. Returns 0 when it is ours, else the seconds it would take:
     more than are left until `until` (monotonic)."""
@@ -97,7 +97,7 @@ class Pace(Action[float]):
     until: float
 
 
-@value
+@constant
 class Send(Action["Response | Fault"]):
     """Send to the upstream. No first byte leaves after the claim's lease."""
 
@@ -111,7 +111,7 @@ class Probe(Action["Response | Fault"]):
     request: Request
 
 
-@value
+@constant
 class Wait(Action[None]):
     """Let `seconds` pass."""
 
@@ -119,7 +119,7 @@ class Wait(Action[None]):
     why: str
 
 
-@value
+@constant
 class Commit(Action[ChangeResult]):
     """Move the step's record under the claim's fence, with the reply a repeat will be told.
 
@@ -146,7 +146,7 @@ class Note(Action[None]):
     reading: Reading
 
 
-@value
+@constant
 class Heard(Action[None]):
     """What an answer was read as: for the transcript, the budget and the learner."""
 

@@ -30,7 +30,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
-from discovery.value import value
+from discovery.constant import constant
 from policies.outcome import Effect, Outcome
 
 LEASE = 5.0
@@ -83,7 +83,7 @@ class Credentials(StrEnum):
     KEPT = "kept"  # sealed with the record, until the call ends
 
 
-@value
+@constant
 class StepKey:
     """Whose step: workflow type, workflow instance, step name."""
 
@@ -92,7 +92,7 @@ class StepKey:
     step: str
 
 
-@value
+@constant
 class Record:
     """What is kept of a step, as far as the rules go. Times are epoch seconds of the store's clock."""
 
@@ -140,7 +140,7 @@ class Record:
 # What is asked
 
 
-@value
+@constant
 class Ask:
     """A claimant's wish. `send` marks the intent at once: its first byte follows without a wait.
 
@@ -163,7 +163,7 @@ class Ask:
     owner: str = ""
 
 
-@value
+@constant
 class Change:
     """How a holder moves its record. `keep` renews the lease by so many seconds; 0 leaves it as it is where
     the holder acts on (`claimed`, `sending`), and lets it go elsewhere.
@@ -186,7 +186,7 @@ class Change:
 # What a claimant is told
 
 
-@value
+@constant
 class Granted:
     """Yours to act on. `resumed`: the generation's stored request goes on, not the claimant's own copy."""
 
@@ -194,7 +194,7 @@ class Granted:
     resumed: bool
 
 
-@value
+@constant
 class Recorded:
     """It has ended; tell the repeat the recorded reply."""
 
@@ -234,7 +234,7 @@ class Mismatch:
 ClaimResult: TypeAlias = Granted | Recorded | Busy | Later | Doubtful | Mismatch
 
 
-@value
+@constant
 class Kept:
     """The change took place."""
 
@@ -555,10 +555,9 @@ def call_id(step: StepKey) -> str:
 
     A step without a workflow lies in a shard of its own digest's, so that keys spread.
     """
-    digest = blake2b(digest_size=12)
-    for part in (step.type, step.id, step.step):
-        raw = part.encode()
-        digest.update(len(raw).to_bytes(4, "big") + raw)
+    parts = [part.encode() for part in (step.type, step.id, step.step)]
+    framed = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    digest = blake2b(framed, digest_size=12)
     alone = step.type == KEY_ONLY
     shard = digest.digest()[0] if alone else shard_of(step.type, step.id)
     return f"{shard:02x}{digest.hexdigest()}"

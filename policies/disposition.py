@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from discovery.value import value
+from discovery.constant import constant
 from policies.outcome import Effect, Outcome, Reading
 from policies.retry import Backoff
 
 BACKOFF = Backoff()
 
 
-@value
+@constant
 class Situation:
     """Where a call stands when an answer comes. Seconds, on one clock."""
 
@@ -30,7 +30,7 @@ class Situation:
     budget_left: bool = True
 
 
-@value
+@constant
 class Deliver:
     """It is definite: record it and hand it over."""
 

@@ -10,8 +10,8 @@ A step of a workflow is claimed, sent, read, and committed under its claim's fen
 
 from __future__ import annotations
 
+from discovery.constant import constant
 from discovery.exchange import Fault, Request, Response
-from discovery.value import value
 from policies.actions import (
     Call,
     Claim,
@@ -113,7 +113,7 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
 # A step
 
 
-@value
+@constant
 class _Held:
     """A claimed step: its record, the request of this generation, and the ledger's clock beside ours."""
 
@@ -163,9 +163,10 @@ def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply
 
 def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Life[Reply | None]:
     """Act on a claimed step until it is settled or let go. None: the record moved on; ask it again."""
-    key = upstream_key(call.id, held.record.generation)
-    request = with_key(held.request, rules.idempotency, key)
     keyed = rules.idempotency.carrier != "none"
+    request = held.request
+    if keyed:
+        request = with_key(request, rules.idempotency, upstream_key(call.id, held.record.generation))
     before = held.record.effect  # of what was sent before
     marked = held.record.state is State.SENDING
     tries = attempts = 0

@@ -15,10 +15,10 @@ from enum import StrEnum
 
 from discovery.body import TREES, Body, Kind, plain_text, read_body
 from discovery.complaints import Complaint, complaints_of
+from discovery.constant import constant
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
 from discovery.reasons import said_reason
-from discovery.value import value
 from policies.batch import Batch, Item, failures_in, may_hold_verdicts, read_batch
 from policies.denial import ENVELOPE, Denial, denial, is_quiet
 from policies.signs import Sign, signs_of
@@ -46,7 +46,7 @@ class Effect(StrEnum):
     UNKNOWN = "unknown"
 
 
-@value
+@constant
 class Reading:
     """What one answer means.
 

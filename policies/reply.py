@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from discovery.constant import constant
 from discovery.exchange import Json, Response
-from discovery.value import value
 from policies.outcome import Outcome
 
 
@@ -20,7 +20,7 @@ class Problem:
     members: dict[str, Json] = field(default_factory=dict)
 
 
-@value
+@constant
 class Reply:
     """The answer to one call, with the call's fate.
 

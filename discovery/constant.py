@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def value(kind: type[T]) -> type[T]:
+def constant(kind: type[T]) -> type[T]:
     """Make `kind` a dataclass with slots, compared and hashed by its fields, that mypy lets nobody assign to.
 
     For the values each call makes some thirty of. At run time nothing is in the way of an assignment:
