@@ -10,6 +10,7 @@ from importlib import import_module
 
 BENCHES = {
     "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
+    "memory": "memory of gateway and store over many calls that expire",
     "start": "how long `import gateway` and `gimbal --help` take",
 }
 """Module beside this one -> what it measures. It has `options(parser)` and `main(options)`."""

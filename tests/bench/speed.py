@@ -41,7 +41,7 @@ class Seen:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="visits to each server (default 3)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a slice (default 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a slice (default 2)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"of: {', '.join(present())}")
 
 
