@@ -131,7 +131,9 @@ class RedisLedger:
 
     async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None:
         if run:
-            await self._link.run(DELIVERED, _counts_key(type, id, run), fingerprint, occurrence)
+            # Whole, never by its digest: an engine that does not know it yet would hear of it only after the
+            # caller's next call, and take that for a repeat.
+            await self._link.do("EVAL", DELIVERED, 1, _counts_key(type, id, run), fingerprint, occurrence)
 
     async def note(
         self,
@@ -395,16 +397,14 @@ return met
 """)
 )
 
-DELIVERED = Script(
-    script("""
+DELIVERED = """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local count = stored and cmsgpack.unpack(stored)
 if count and count.occurrence == tonumber(ARGV[2]) then
   count.delivered = true
   redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(count))
 end
-""")
-)
+"""
 
 # The following act on a whole shard: their key only names it.
 
