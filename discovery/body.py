@@ -93,12 +93,12 @@ def read_body(headers: Headers, body: bytes, limit: int = LIMIT) -> Body:
     if not body:
         return NOTHING
     declared = encoding = b""
-    for name, value in headers:
+    for name, said in headers:
         length = len(name)
         if length == 12 and name.lower() == b"content-type":
-            declared = value.lower()
+            declared = said.lower()
         elif length == 16 and name.lower() == b"content-encoding":
-            encoding = value.lower().strip()
+            encoding = said.lower().strip()
     if encoding or body[:2] == b"\x1f\x8b":
         opened = _decompressed(body, encoding, declared, limit)
         if isinstance(opened, Body):
@@ -125,9 +125,9 @@ def read_json(text: bytes) -> Json:
 
 def content_type(headers: Headers) -> bytes:
     """Return the media type, lower case, without its parameters."""
-    for name, value in headers:
+    for name, said in headers:
         if name.lower() == b"content-type":
-            return value.lower().partition(b";")[0].strip()
+            return said.lower().partition(b";")[0].strip()
     return b""
 
 
@@ -370,14 +370,14 @@ def plain_text(html: str, limit: int = 20_000) -> str:
 def form_tree(text: str) -> dict[str, Json]:
     """Return the fields of a form or query: names as written, repeated ones as lists."""
     fields: dict[str, Json] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=None)[:MAX_PARTS]:
+    for name, held in parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=None)[:MAX_PARTS]:
         before = fields.get(name)
         if name not in fields:
-            fields[name] = value
+            fields[name] = held
         elif isinstance(before, list):
-            before.append(value)
+            before.append(held)
         else:
-            fields[name] = [before, value]
+            fields[name] = [before, held]
     return fields
 
 

@@ -233,7 +233,7 @@ class _Walk:
         if isinstance(index, int) and not isinstance(index, bool) and under:
             prefix = (*prefix, under, index)
         texts, own, children = _read_keys(node, known)
-        paths, where, used = _places_of(known, bool(texts or own))
+        paths, where, used = _places_of(known, bool(texts or own or {"messages", "errors"} & known.keys()))
         text = "\n".join(texts)[:MAX_TEXT]
         if text[:1] in ("{", "[") and not paths:
             self.sentence(text, prefix, tuple(own), depth)
@@ -458,7 +458,17 @@ def _names_a_place(name: str, value: str, known: dict[str, Json]) -> bool:
     if name == "path":
         return "timestamp" not in known and not value.startswith("http")
     if name in ("name", "key"):
-        told = {"message", "msg", "description", "reason", "location", "issue", "error", "detail"} & known.keys()
+        told = {
+            "message",
+            "msg",
+            "description",
+            "reason",
+            "location",
+            "issue",
+            "error",
+            "detail",
+            "messages",
+        } & known.keys()
         return bool(told) and not re.search(r"^[A-Z0-9_]{6,}$|Error$|Exception$", value) and "details" not in known
     if name == "domain":
         return False

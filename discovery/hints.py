@@ -283,7 +283,7 @@ _NO_NAMES_WORDS = (
     "any resource validation record please format string integer number array boolean"
     " argument arguments attribute attributes element list item items message following url api bad unknown "
     "unable operation method user following at in of for to from with by on"
-    " only both either key column option feld das die der el la le campo champ"
+    " but because which only both either key column option feld das die der el la le campo champ"
 )
 _NO_NAMES = frozenset(_NO_NAMES_WORDS.split())
 

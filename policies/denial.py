@@ -84,7 +84,8 @@ _FAILED = re.compile(
     r"|err|unsuccess\w*|declined|error\..*)$",
     re.I,
 )
-_WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常", re.I)
+_SAYS = re.compile(r"(?:msg|message|messages|desc|description)$")
+_WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常|정상", re.I)
 _SPEAKS = frozenset(
     {
         "message",
@@ -280,7 +281,9 @@ def _is_error_object(held: Json) -> bool:
 def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], resource: bool) -> Denial | None:
     """What a code or status word says: alone, little; it takes a word of failure or a message beside it."""
     held = value[key]
-    speaks = [value[names[other]] for other in names if other in _SPEAKS and other != name]
+    speaks = [
+        value[names[other]] for other in names if other != name and (other in _SPEAKS or _SAYS.search(other))
+    ]
     said = " ".join(text for text in speaks if isinstance(text, str))
     if isinstance(held, dict) and name in ("status", "result") and len(held) <= 6:
         found = _denied(held, False, "")
@@ -302,6 +305,13 @@ def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], re
             own = name in _OWN_ERROR_CODES and word and not _FINE.match(word)
             return Denial(key, word, 0.8) if own and not resource else None
         held = number
+    if (
+        name in ("statuscode", "httpstatus", "httpstatuscode")
+        and isinstance(held, int)
+        and 400 <= held < 600
+        and said
+    ):
+        return Denial(key, str(held), 0.8)
     if not isinstance(held, int) or resource:
         return None
     if _WELL.search(said) or held == 0 or 200 <= held < 300:
