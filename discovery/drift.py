@@ -9,7 +9,7 @@ against the field's own noise (`discovery.drift_odds`), and only what exceeds `B
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, TypeAlias
@@ -21,8 +21,8 @@ from discovery.drift_pairs import Pair, pairs_of
 from discovery.drift_sketch import kinds_in, parent_of
 from discovery.drift_watch import Seen, Watch, Words
 
-BEYOND_CHANCE = log(300)
-"""Odds (ln) that a change needs. The false-alarm budget: at most one question in 300 by theory (`drift_odds`), and
+BEYOND_CHANCE = log(200)
+"""Odds (ln) that a change needs. The false-alarm budget: at most one question in 200 by theory (`drift_odds`), and
 since hardly any field of an unchanged operation varies at all, below one operation in 100 as measured."""
 
 LEAST = 3
@@ -172,19 +172,22 @@ def _answers(operation: Operation) -> Iterator[Drift]:
 
 def _status(operation: Operation, where: str, answers: Sequence[Seen]) -> Iterator[Drift]:
     units = units_of(answers)
-    likely = proved(answers, units, operation.words)
-    went = {change.pointer: change.step.at for change in likely if change.kind == "field-removed"}
-    came = {change.pointer: change.step.at for change in likely if change.kind == "field-added"}
-    pairs = pairs_of(went, came, answers, units)
+    found = list(changes(answers, units, lambda pointer: bool(operation.words.get(pointer))))
+    likely = [change for change in found if change.step.odds >= BEYOND_CHANCE and change.step.looks_after >= LEAST]
+    pairs = _pairs(likely, found, answers, units)
     if envelope := envelope_of(likely, answers, pairs):
         step, before, after = envelope
         yield _drift(operation.name, "envelope-changed", where, "", before, after, step, answers[step.at])
         return
     by_place = {(change.kind, change.pointer): change for change in likely}
+    steps = {(change.kind, change.pointer): change for change in found}
     for pair in pairs:
         kind = "field-renamed" if parent_of(pair.before) == parent_of(pair.after) else "field-moved"
-        change = by_place.pop(("field-removed", pair.before))
-        del by_place["field-added", pair.after]
+        change = max(
+            (steps["field-removed", pair.before], steps["field-added", pair.after]), key=lambda one: one.step.odds
+        )
+        by_place.pop(("field-removed", pair.before), None)
+        by_place.pop(("field-added", pair.after), None)
         yield _drift(
             operation.name,
             kind,
@@ -201,11 +204,12 @@ def _status(operation: Operation, where: str, answers: Sequence[Seen]) -> Iterat
     roots = {
         change.pointer for change in likely if change.kind in ("field-added", "field-removed", "type-changed")
     }
+    renamed = {pair.before for pair in pairs}
     told: set[tuple[str, str]] = set()
     for change in by_place.values():
         if any(change.pointer.startswith(root + "/") for root in roots):
             continue
-        if (change.kind, change.pointer) in told or _is_part_of_another(change, by_place):
+        if (change.kind, change.pointer) in told or _is_part_of_another(change, likely, renamed):
             continue
         told.add((change.kind, change.pointer))
         before, after = _told(change, answers, operation.words)
@@ -214,16 +218,34 @@ def _status(operation: Operation, where: str, answers: Sequence[Seen]) -> Iterat
         )
 
 
-def _is_part_of_another(change: Change, by_place: Mapping[tuple[str, str], Change]) -> bool:
+def _is_part_of_another(change: Change, likely: Sequence[Change], renamed: Container[str]) -> bool:
     """A field that went is not optional; one of a new kind may be null as part of that."""
     covers = {"became-optional": "field-removed", "became-nullable": "type-changed"}.get(change.kind)
-    return covers is not None and (covers, change.pointer) in by_place
+    return change.pointer in renamed or any(
+        other.kind == covers and other.pointer == change.pointer for other in likely
+    )
 
 
-def proved(answers: Sequence[Seen], units: Sequence[int], words: Words) -> list[Change]:
-    """Return the changes that are beyond chance; one place may have several."""
-    found = changes(answers, units, lambda pointer: bool(words.get(pointer)))
-    return [change for change in found if change.step.odds >= BEYOND_CHANCE and change.step.looks_after >= LEAST]
+def _pairs(
+    likely: Sequence[Change], found: Sequence[Change], answers: Sequence[Seen], units: Sequence[int]
+) -> list[Pair]:
+    """Pair what went with what came. One half need not be proved by itself: the same values prove both."""
+
+    def places(among: Sequence[Change], kind: str) -> list[str]:
+        return [change.pointer for change in among if change.kind == kind and change.step.looks_after >= LEAST]
+
+    went, came = places(likely, "field-removed"), places(likely, "field-added")
+    if not went and not came:
+        return []
+    maybe_went = places(found, "field-removed") if came else went
+    maybe_came = places(found, "field-added") if went else came
+    pairs = pairs_of(maybe_went, maybe_came, answers, units)
+    return [
+        pair
+        for pair in pairs
+        if (pair.before in went and pair.after in came)
+        or (pair.sure and (pair.before in went or pair.after in came))
+    ]
 
 
 def envelope_of(
@@ -242,7 +264,7 @@ def envelope_of(
             paired = {pair.before for pair in pairs}
             lost = {change.pointer for change in likely if change.kind == "field-removed"}
             gained = {change.pointer for change in likely if change.kind == "field-added"}
-            if lost & old and gained & new and not lost & old <= paired:
+            if gained & new and (not old & new or lost & old) and not old - new <= paired:
                 return change.step, sorted(old), sorted(new)
     return None
 

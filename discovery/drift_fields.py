@@ -160,14 +160,20 @@ def changes(answers: Sequence[Seen], units: Sequence[int], closed: Callable[[str
 
 
 def _presence(pointer: str, cells: Sequence[Cell], units: Sequence[int]) -> Iterator[Change]:
+    """A field that first became optional and then went, or came and went, is judged in each of its times."""
     has = looks_at(cells, units, lambda cell: cell.present > 0)
+    lacks = looks_at(cells, units, lambda cell: cell.present < cell.holders)
     if came := onset(has):
         yield Change("field-added", pointer, came)
-    if went := end(has):
+    optional = onset(lacks)
+    went = end(has)
+    if went and optional and optional.at < went.at:
+        went = end([look for look in has if look[0] >= optional.at]) if optional.odds > went.odds else went
+    if went:
         yield Change("field-removed", pointer, went)
-    lacks = looks_at(cells, units, lambda cell: cell.present < cell.holders)
-    if (now := onset(lacks)) and any(cell.present for cell in cells if cell.answer >= now.at):
-        yield Change("became-optional", pointer, now)
+        optional = onset([look for look in lacks if look[0] < went.at]) or optional
+    if optional and any(cell.present for cell in cells if cell.answer >= optional.at):
+        yield Change("became-optional", pointer, optional)
 
 
 def _kinds(pointer: str, cells: Sequence[Cell], units: Sequence[int]) -> Iterator[Change]:

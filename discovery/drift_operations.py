@@ -74,17 +74,35 @@ def _kin(one: str, other: str) -> float:
 
 def newly_required(seen: Sequence[Seen]) -> Iterator[tuple[tuple[str, str], Step]]:
     """Yield members that requests could lack once, and since some moment are refused for lacking."""
-    places = sorted({place for one in seen for place in one.missing})
-    for where, pointer in places:
+    named = sorted({place for one in seen for place in one.missing})
+    for place, aliases in _at_home(named, seen).items():
+        where, pointer = place
         looks = [
-            (index, index, (where, pointer) in one.missing)
+            (index, index, not aliases.isdisjoint(one.missing))
             for index, one in enumerate(seen)
-            if (one.status < 400 or (where, pointer) in one.missing)
+            if (one.status < 400 or not aliases.isdisjoint(one.missing))
             and lacks(one.query if where == "request.query" else one.body, pointer)
         ]
         step = onset(looks)
         if step and step.odds >= SAID and step.looks_hit >= 3:
-            yield (where, pointer), step
+            yield place, step
+
+
+def _at_home(
+    named: Sequence[tuple[str, str]], seen: Sequence[Seen]
+) -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """Return each place with what refusals called it: a name that only bodies ever held is none of the query's."""
+    bodies = {row.pointer for one in seen for row in one.body}
+    queries = {row.pointer for one in seen for row in one.query}
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for where, pointer in named:
+        home = where
+        if where == "request.query" and pointer in bodies - queries:
+            home = "request.body"
+        elif where == "request.body" and pointer in queries - bodies:
+            home = "request.query"
+        found.setdefault((home, pointer), set()).add((where, pointer))
+    return found
 
 
 def lacks(rows: Sequence[Row], pointer: str) -> bool:

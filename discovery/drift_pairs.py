@@ -76,9 +76,9 @@ def compare(before: str, after: str, answers: Sequence[Seen], units: Sequence[in
 
 
 def pairs_of(
-    went: Mapping[str, int], came: Mapping[str, int], answers: Sequence[Seen], units: Sequence[int]
+    went: Sequence[str], came: Sequence[str], answers: Sequence[Seen], units: Sequence[int]
 ) -> list[Pair]:
-    """Pair places that went with places that came (place -> index of the first answer without, with it)."""
+    """Pair places that went with places that came."""
     found = [compare(old, new, answers, units) for old in went for new in came if not _coexist(old, new, answers)]
     fitting = [pair for pair in found if _fits(pair, answers)]
     taken: list[Pair] = []
