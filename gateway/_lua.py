@@ -142,16 +142,23 @@ local function claim(record, ask, now)
     if same and mine and (state == 'claimed' or state == 'sending') then return record, 'resumed' end
     return record, (same or none) and 'busy' or 'mismatch'
   end
-  if state == 'waiting' and not same and none then return next_generation(record, ask, now, same) end
+  if state == 'waiting' and not same and none and not ask.alone then
+    return next_generation(record, ask, now, same)
+  end
   if state == 'waiting' or state == 'accepted' or state == 'partial' then return resume(record, ask, now, same) end
   if state == 'in-doubt' then
     if same and ask.settle and now < record.not_before then return record, 'later' end
-    if same and now < repeat_until(record) then return resume(with(record, {not_before = 0}), ask, now, same) end
+    local late = ask.alone and record.deadline ~= 0 and now >= record.deadline
+    if same and now < repeat_until(record) and not late then
+      return resume(with(record, {not_before = 0}), ask, now, same)
+    end
     if same and ask.settle then return with(record, {not_before = now + ask.lease}), 'resumed' end
     return record, same and 'doubtful' or 'mismatch'
   end
   local definite = (state == 'rejected' or state == 'failed') and record.replays == 'definite'
-  if state == 'succeeded' or definite or not none then return record, same and 'recorded' or 'mismatch' end
+  if state == 'succeeded' or definite or not none or ask.alone then
+    return record, same and 'recorded' or 'mismatch'
+  end
   return next_generation(record, ask, now, same)
 end
 

@@ -22,6 +22,7 @@ from gateway.link import Link
 from gateway.problems import ConfigError
 from gateway.settings import Settings
 from gateway.store import Durability, examine, open_store
+from gateway.sweeper import Sweeper
 from gateway.upstream import open_upstream
 from gateway.vault import KEY_BYTES, Vault, load_or_make_key
 from policies.rules import UpstreamRules
@@ -98,9 +99,19 @@ async def open_gateway(
             SystemClock(),
             default_workflow=settings.default_workflow,
             keys_kept=settings.retention.keys,
+            keeps_credentials=settings.store is None or settings.key is not None,
         )
         stack.push_async_callback(gate.runner.aclose)
+        retention = settings.retention
+        sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended)
+        stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
         yield Gateway(gate, ledger, journal, durability, engine, url)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _store(settings: Settings) -> tuple[Engine | None, str]:

@@ -195,6 +195,10 @@ class OperationTable(Table):
     """As for the upstream."""
     wait: Duration | None = None
     """As for the upstream."""
+    deadline: Duration | None = None
+    """As for the upstream."""
+    poll: bool | None = None
+    """`false`: a 202 is the end, even if it names a place to ask how the job stands."""
     lookup: LookupTable | None = None
     """How to find out whether a call in doubt took effect."""
     assume: Assume | None = None
@@ -214,6 +218,8 @@ class UpstreamTable(Table):
     """Seconds a connection may take."""
     wait: Duration = 30.0
     """Patience when the caller states none."""
+    deadline: Duration = 86400.0
+    """How long a call may wait to be sent, from its first claim; after that it is given up. 0: for ever."""
     attempts: Annotated[int, Field(ge=1)] = 5
     """Sendings within a caller's patience; waits the upstream asks for are not counted."""
     idempotency: IdempotencyTable = Field(default_factory=IdempotencyTable)

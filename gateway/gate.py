@@ -6,6 +6,7 @@ into its kind of answer; everything between is here and below.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -15,16 +16,20 @@ from discovery.constant import constant
 from discovery.exchange import Headers, Request
 from gateway import identity
 from gateway.identity import Claimant, Malformed
-from gateway.ports import About, Clock, Ledger
+from gateway.ports import About, Clock, Ledger, Pending
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
 from policies.actions import Call
+from policies.answers import deferred
 from policies.claims import KEY_ONLY, shard_of
 from policies.lifecycle import life_of
 from policies.outcome import Outcome
 from policies.reply import Problem, Reply
 from policies.rules import Rules, UpstreamRules, rules_for
+
+UNHELD = 0.02
+"""Seconds between looks whether a step is held yet: a round trip to the store is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +88,15 @@ class Gate:
         default_workflow: tuple[str, str] | None = None,
         keys_kept: float = 30 * 86400.0,
         observe: Observe | None = None,
+        keeps_credentials: bool = True,
     ) -> None:
         self.upstreams = upstreams
         self.runner = Runner(ledger, clock, observe)
         self._default = default_workflow
         self._run = os.urandom(6).hex()
         self._keys_kept = keys_kept
+        self._keeps = keeps_credentials
+        self._lives = 0
         self._plain: dict[tuple[str, str], Rules] = {}  # of upstreams where the path makes no difference
 
     def identify(self, arrival: Arrival) -> Identified | Problem:
@@ -118,6 +126,9 @@ class Gate:
         try:
             call, about, counted = await self._call(who, body)
             rules = who.rules if rest is None else replace(who.rules, attempts=1, idempotent=False)
+            if call.respond_async and call.step is not None:
+                reply = await self._soon(call, rules, who.known.wire, about)
+                return Passed(call.id, reply, None, counted)
             reply, stream = await self.runner.perform(
                 life_of(call, rules), call, rules, who.known.wire, about, rest
             )
@@ -125,6 +136,51 @@ class Gate:
             away = Reply(ledger_unavailable(error), Outcome.TRANSIENT, retry_after=1.0)
             return Passed(call.id if call else new_id(), away)
         return Passed(call.id, reply, stream, counted)
+
+    async def _soon(self, call: Call, rules: Rules, wire: StreamingUpstream, about: About) -> Reply:
+        """Return the reply if it comes within the caller's patience, else a promise; the call goes on.
+
+        The promise is made once somebody holds the step: from then on it has a record that outlives us.
+        """
+        life = asyncio.create_task(self.runner.perform(life_of(call, rules), call, rules, wire, about))
+        await asyncio.wait({life}, timeout=call.patience)
+        while not life.done() and not self.runner.holds(call.id):
+            await asyncio.wait({life}, timeout=UNHELD)
+        if life.done():
+            return life.result()[0]
+        self.runner.adopt(life)
+        return deferred(call, 1, 1.0, "it is under way", Outcome.TRANSIENT)
+
+    async def go_on(self, call: str, pending: Pending) -> Reply | None:
+        """Go on with a call whose time has come, without its caller. None: its upstream is not known here.
+
+        Raises `LedgerUnavailable`.
+        """
+        about, record = pending.about, pending.record
+        known = self.upstreams.get(about.upstream)
+        if known is None:
+            return None
+        frozen = about.request
+        rules = self._rules_for(known.rules, frozen.method, frozen.path.decode("latin-1"))
+        alone = Call(
+            call,
+            about.upstream,
+            replace(frozen, headers=frozen.headers + pending.credentials),
+            frozen,
+            record.fingerprint,
+            patience=0.0,
+            step=about.step,
+            replays=record.replays,
+            identified=True,
+            attended=False,
+            owner=self._owner(),
+        )
+        return (await self.runner.perform(life_of(alone, rules), alone, rules, known.wire, about))[0]
+
+    def _owner(self) -> str:
+        """Return a name for one life: nobody else has it, so that a claim can be recognised as our own."""
+        self._lives += 1
+        return f"{self._run}{self._lives:x}"
 
     def by_host(self, method: str, target: bytes, headers: Headers, caller: str) -> Arrival | Problem:
         """Return whom an absolute target (a forward proxy's) is for: the upstream whose base URL it lies under."""
@@ -178,7 +234,10 @@ class Gate:
                 counted = (*where, occurrence)
             step = identity.unnamed(claimant.workflow, request, digest, occurrence)
         fresh = "" if step is not None else new_id(claimant.workflow)
-        call = identity.call_of(claimant, arrival.upstream, request, rules, step, digest, fresh)
+        owner = self._owner() if step is not None else ""
+        call = identity.call_of(
+            claimant, arrival.upstream, request, rules, step, digest, fresh, keeps=self._keeps, owner=owner
+        )
         about = About(
             step=step or identity.history_step(claimant, request),
             upstream=arrival.upstream,

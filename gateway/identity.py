@@ -284,7 +284,7 @@ def call_of(
         request=request,
         frozen=frozen(request),
         fingerprint=digest,
-        patience=rules.wait if claimant.prefer.wait is None else claimant.prefer.wait,
+        patience=_patience(claimant.prefer, rules),
         step=step,
         replays=Replays.DEFINITE if by_key else Replays.EFFECTS,
         identified=claimant.workflow is not None or by_key,
@@ -293,6 +293,13 @@ def call_of(
         keeps=keeps,
         owner=owner,
     )
+
+
+def _patience(prefer: Prefer, rules: Rules) -> float:
+    """`respond-async` without `wait` asks for an answer at once."""
+    if prefer.wait is not None:
+        return prefer.wait
+    return 0.0 if prefer.respond_async else rules.wait
 
 
 def key_required(upstream: str) -> Problem:

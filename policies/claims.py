@@ -148,7 +148,8 @@ class Ask:
     in part, is granted as it is, and needs a change to `sending` of its own before a byte may leave.
 
     `owner` names this one life: its own claim, asked again because the answer was lost, is granted again.
-    `settle` asks for a doubt as well, to look for evidence; it is granted as it is.
+    `settle` asks for a doubt as well, to look for evidence; it is granted as it is. `alone` is asked without a
+    caller: it goes on with what waits, within its deadline, and starts nothing anew.
     """
 
     fingerprint: str
@@ -159,6 +160,7 @@ class Ask:
     lease: float = LEASE
     early: bool = False  # do not wait for `not_before` (a person said: run it now)
     settle: bool = False
+    alone: bool = False
     credentials: Credentials = Credentials.NONE
     owner: str = ""
 
@@ -268,14 +270,15 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
             return record, Granted(record, resumed=True)
         case State.CLAIMED | State.SENDING | State.ACCEPTED | State.PARTIAL if record.lease_until > now:
             return record, (Busy(record, record.lease_until) if same or _none(record) else Mismatch(record))
-        case State.WAITING if not same and _none(record):
+        case State.WAITING if not same and _none(record) and not ask.alone:
             return _next_generation(record, ask, now, same)
         case State.WAITING | State.ACCEPTED | State.PARTIAL:
             return _resume(record, ask, now, same)
         case State.IN_DOUBT:
             if same and ask.settle and now < record.not_before:
                 return record, Later(record, record.not_before)
-            if same and now < record.repeat_until:
+            late = ask.alone and bool(record.deadline) and now >= record.deadline
+            if same and now < record.repeat_until and not late:
                 return _resume(replace(record, not_before=0.0), ask, now, same)
             if same and ask.settle:
                 looking = replace(record, not_before=now + ask.lease)  # nobody else looks meanwhile
@@ -285,7 +288,7 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
             return record, (Recorded(record) if same else Mismatch(record))
         case State.REJECTED | State.FAILED if record.replays is Replays.DEFINITE:
             return record, (Recorded(record) if same else Mismatch(record))
-        case _ if _none(record):
+        case _ if _none(record) and not ask.alone:
             return _next_generation(record, ask, now, same)
         case _:
             return record, (Recorded(record) if same else Mismatch(record))

@@ -16,6 +16,9 @@ from policies.retry import Backoff
 
 BACKOFF = Backoff()
 
+PATIENT = Backoff(base=1.0, cap=300.0)
+"""Between the tries of a call whose caller is gone: it has until its deadline, and the upstream gets some air."""
+
 
 @constant
 class Situation:
@@ -28,6 +31,7 @@ class Situation:
     repeat_until: float  # until when the same bytes may be sent again whatever happened (same clock as `now`)
     chance: float = 0.5
     budget_left: bool = True
+    alone: int = 0  # sendings so far of a call whose caller is gone; 0: somebody waits for the answer
 
 
 @constant
@@ -89,6 +93,9 @@ def _again(reading: Reading, at: Situation) -> Disposition:
         if at.now + delay > at.patience_ends:
             return _defer(reading, at, delay, f"{reading.why}; the upstream asks to wait {reading.wait:g} s")
         return Retry(delay, counts=False, why=f"{reading.why}; waiting the {reading.wait:g} s it asks for")
+    if at.alone:
+        delay = PATIENT.delay(at.alone, 0.5 + at.chance / 2)
+        return _defer(reading, at, delay, f"{reading.why}; tried again in {delay:.0f} s")
     if at.tries >= at.attempts:
         return GiveUp(f"{reading.why}; {at.tries} attempts are used up")
     if not at.budget_left:

@@ -9,6 +9,7 @@ import orjson
 
 from discovery.body import read_body
 from discovery.exchange import Json, Request
+from policies.credentials import is_signed
 from policies.rules import Idempotency
 
 
@@ -47,8 +48,7 @@ def with_credentials(frozen: Request, fresh: Request) -> Request:
 
     A request signed over its headers and time (SigV4 and kin) goes out as it was signed anew.
     """
-    signature = fresh.header(b"authorization") or b""
-    if signature[:5] == b"AWS4-" or signature[:10].lower() == b"signature ":
+    if is_signed(fresh):
         return fresh
     kept = {name.lower() for name, _ in frozen.headers}
     brought = tuple(header for header in fresh.headers if header[0].lower() not in kept)

@@ -6,17 +6,21 @@ of (action, result) pairs is the call's *transcript*.
 
 A step of a workflow is claimed, sent, read, and committed under its claim's fence. A call that is no step
 (a safe one, or one without identity) is only sent, read, and perhaps sent again.
+
+A step outlives its caller: what has to wait longer than the caller's patience is lived on, from its claim, by
+whoever finds it due (`gateway.sweeper`), with no caller and no patience. So are two parts of a life that may
+take hours: asking how a job stands (`policies.polling`) and looking for evidence (`policies.settling`).
 """
 
 from __future__ import annotations
 
-from discovery.constant import constant
-from discovery.exchange import Fault, Request, Response
+from discovery.exchange import Fault, Headers, Response
 from policies.actions import (
     Call,
     Claim,
     Commit,
     Heard,
+    Held,
     IsClear,
     Join,
     Life,
@@ -34,22 +38,26 @@ from policies.claims import (
     Ask,
     Busy,
     Change,
+    Credentials,
     Doubtful,
     Granted,
     Kept,
     Later,
     Mismatch,
     Outdated,
-    Record,
     Recorded,
     State,
     upstream_key,
 )
+from policies.credentials import carried, goes_on, keeping
 from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation, decide
+from policies.doubt import resolvable, says_it_exists
 from policies.keys import with_credentials, with_key
 from policies.outcome import Effect, Outcome, Reading, classify
+from policies.polling import follow, handle_of
 from policies.reply import Reply
 from policies.rules import Rules
+from policies.settling import settle
 
 END: dict[Outcome, State] = {
     Outcome.SUCCESS: State.SUCCEEDED,
@@ -59,6 +67,11 @@ END: dict[Outcome, State] = {
 }
 """Where a definite answer leaves a call."""
 
+PLACE = 10.0
+"""Seconds a call without a caller waits for a place in the upstream's pace before it is put off once more."""
+
+LOST = "an earlier run sent it and its answer was lost"
+
 
 def life_of(call: Call, rules: Rules) -> Life[Reply]:
     """Live `call` under `rules`; return what its caller is told."""
@@ -66,11 +79,18 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
     patience_ends = moment.now + call.patience
     if call.step is None:
         return (yield from _passing(call, rules, patience_ends))
+    deadline = moment.date + rules.deadline if rules.deadline else 0.0
     while True:
-        claimed = yield from _claim(call, rules, patience_ends)
+        claimed = yield from _claim(call, rules, patience_ends, deadline)
         if isinstance(claimed, Reply):
             return claimed
-        reply = yield from _holding(call, rules, claimed, patience_ends)
+        match claimed.record.state:
+            case State.IN_DOUBT:
+                reply = yield from settle(call, rules, claimed, patience_ends)
+            case State.ACCEPTED if claimed.reply is not None:
+                reply = yield from follow(call, rules, claimed, claimed.reply, patience_ends)
+            case _:
+                reply = yield from _holding(call, rules, claimed, patience_ends)
         if reply is not None:
             return reply
 
@@ -113,25 +133,28 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
 # A step
 
 
-@constant
-class _Held:
-    """A claimed step: its record, the request of this generation, and the ledger's clock beside ours."""
-
-    record: Record
-    request: Request
-    offset: float  # the ledger's time less our monotonic time
-
-    @property
-    def repeat_until(self) -> float:
-        return self.record.repeat_until - self.offset
-
-
-def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply]:
+def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> Life[Held | Reply]:
     """Claim the step, waiting for a running twin or a set time inside the patience; or tell what is recorded."""
+    carries = carried(call)
+    credentials: Headers = ()
+    if call.respond_async and carries is Credentials.CALLER:
+        kept, credentials = keeping(call)
+        carries = kept or carries
+    evidence = not call.attended
     while True:
         clear = yield from do(IsClear())
-        ask = Ask(call.fingerprint, send=clear, window=rules.window, replays=call.replays)
-        claimed = yield from do(Claim(ask))
+        ask = Ask(
+            call.fingerprint,
+            send=clear,
+            window=rules.window,
+            deadline=deadline,
+            replays=call.replays,
+            settle=evidence,
+            alone=not call.attended,
+            credentials=carries,
+            owner=call.owner,
+        )
+        claimed = yield from do(Claim(ask, credentials))
         moment = yield from do(Look())
         left = patience_ends - moment.now
         match claimed.result:
@@ -141,55 +164,68 @@ def _claim(call: Call, rules: Rules, patience_ends: float) -> Life[_Held | Reply
                     if resumed and claimed.request
                     else call.request
                 )
-                return _Held(record, request, record.lease_until - LEASE - moment.now)
+                asked_at = (record.not_before if record.state is State.IN_DOUBT else record.lease_until) - LEASE
+                return Held(record, request, asked_at - moment.now, claimed.reply)
             case Recorded(record):
                 return recorded(call, record, claimed.reply)
             case Mismatch(record):
                 return key_reused(call, record, claimed.request)
+            case Doubtful() if resolvable(rules):
+                evidence = True
             case Doubtful(record):
-                return doubtful(
-                    call, rules, record.attempt, "an earlier run sent it and its answer was lost", None
-                )
+                return doubtful(call, rules, record.attempt, LOST)
             case Later(record, not_before):
                 delay = max(0.0, not_before - moment.date)
-                if delay > left:
-                    return deferred(call, record.attempt, delay, "the upstream asked to wait")
-                yield from do(Wait(delay, "its time has not come"))
+                if delay <= left:
+                    yield from do(Wait(delay, "its time has not come"))
+                elif record.state is State.IN_DOUBT:
+                    return doubtful(call, rules, record.attempt, LOST, again=delay)
+                else:
+                    why = "the upstream asked to wait"
+                    return deferred(call, record.attempt, delay, why, alone=goes_on(record))
             case Busy(record):
                 if left <= 0:
                     return in_progress(call, record)
                 yield from do(Join(min(left, LEASE)))
 
 
-def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Life[Reply | None]:
+def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life[Reply | None]:
     """Act on a claimed step until it is settled or let go. None: the record moved on; ask it again."""
     keyed = rules.idempotency.carrier != "none"
     request = held.request
     if keyed:
         request = with_key(request, rules.idempotency, upstream_key(call.id, held.record.generation))
+    places_until = patience_ends if call.attended else patience_ends + PLACE
     before = held.record.effect  # of what was sent before
+    doubted = held.record.doubted
     marked = held.record.state is State.SENDING
     tries = attempts = 0
     while True:
         attempts += 1
         tries += 1
-        short = yield from do(Pace(patience_ends))
+        short = yield from do(Pace(places_until))
         if short > 0:
             effect = Effect.UNKNOWN if held.record.doubted else Effect.NONE
             return (yield from _defer(call, held, effect, short, attempts - 1, "the upstream's pace"))
         if not marked and not (yield from _mark(before)):
             return None
         answer = yield from do(Send(request))
-        reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until)
+        alone = 0 if call.attended else held.record.attempt + tries
+        reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until, alone)
         disposition = decide(reading, situation)
         match disposition:
             case Deliver() if isinstance(answer, Response):
+                if answer.status == 202 and rules.poll and handle_of(request, answer, rules.upstream.base_url):
+                    return (yield from follow(call, rules, held, answer, patience_ends))
+                if doubted and rules.lookup and reading.effect is Effect.NONE and says_it_exists(answer):
+                    why = f"{reading.why}, which may be what an earlier sending made"
+                    return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
                 end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
                 done = yield from do(Commit(end, reading.why, reply=answer))
                 match done:
                     case Kept(record) if record.state is State.IN_DOUBT:
                         why = f"{reading.why}; but an earlier sending went unanswered"
-                        return doubtful(call, rules, attempts, why, answer)
+                        return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
                     case Kept():
                         return Reply(answer, reading.outcome, attempts)
                     case Outdated():
@@ -202,14 +238,15 @@ def _holding(call: Call, rules: Rules, held: _Held, patience_ends: float) -> Lif
                     return None
                 yield from do(Wait(delay, why))
                 before, marked = reading.effect, False
+                doubted = doubted or before is Effect.UNKNOWN
             case Defer(delay=delay, why=why):
                 return (yield from _defer(call, held, reading.effect, delay, attempts, why, reading))
             case Doubt(why=why):
-                end = Change(State.IN_DOUBT, Outcome.IN_DOUBT, Effect.UNKNOWN)
-                done = yield from do(Commit(end, why))
-                return None if isinstance(done, Outdated) else doubtful(call, rules, attempts, why, answer)
+                return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
+            case GiveUp(why=why) if reading.effect is Effect.NONE:
+                return (yield from _give_up(call, rules, held, reading, answer, attempts, why, patience_ends))
             case GiveUp(why=why):
-                return (yield from _give_up(call, rules, reading, answer, attempts, why))
+                return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
             case Deliver():
                 raise AssertionError("a fault is never delivered")
 
@@ -221,41 +258,81 @@ def _mark(before: Effect) -> Life[bool]:
 
 
 def _defer(
-    call: Call, held: _Held, effect: Effect, delay: float, attempts: int, why: str, reading: Reading | None = None
+    call: Call, held: Held, effect: Effect, delay: float, attempts: int, why: str, reading: Reading | None = None
 ) -> Life[Reply | None]:
     """Let the step go until its time comes; whoever asks then goes on with it."""
     moment = yield from do(Look())
     due = moment.now + held.offset + delay
     outcome = reading.outcome if reading else Outcome.RATE_LIMITED
-    done = yield from do(Commit(Change(State.WAITING, outcome, effect, not_before=due), why))
-    return None if isinstance(done, Outdated) else deferred(call, attempts, delay, why, outcome)
+    kept, credentials = keeping(call)
+    wish = Change(State.WAITING, outcome, effect, not_before=due, credentials=kept)
+    done = yield from do(Commit(wish, why, credentials=credentials))
+    if isinstance(done, Outdated):
+        return None
+    return deferred(call, attempts, delay, why, outcome, alone=goes_on(done.record))
 
 
 def _give_up(
-    call: Call, rules: Rules, reading: Reading, answer: Response | Fault, attempts: int, why: str
+    call: Call,
+    rules: Rules,
+    held: Held,
+    reading: Reading,
+    answer: Response | Fault,
+    attempts: int,
+    why: str,
+    patience_ends: float,
 ) -> Life[Reply | None]:
-    """Retries are used up. Without an effect the step is free for another day; otherwise it is in doubt."""
-    known = reading.effect is Effect.NONE
-    state = State.EXHAUSTED if known else State.IN_DOUBT
-    outcome = reading.outcome if known else Outcome.IN_DOUBT
-    done = yield from do(Commit(Change(state, outcome, reading.effect), why))
+    """Retries are used up without an effect: the step is free for another day, unless it is in doubt already."""
+    done = yield from do(Commit(Change(State.EXHAUSTED, reading.outcome, reading.effect), why))
+    match done:
+        case Kept(record) if record.state is State.IN_DOUBT:
+            return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
+        case Kept():
+            return exhausted(attempts, why, answer, reading)
+        case Outdated():
+            return None
+
+
+def _doubt(
+    call: Call, rules: Rules, held: Held, attempts: int, why: str, answer: Response | Fault, patience_ends: float
+) -> Life[Reply | None]:
+    """Make the doubt durable, then look for evidence, now or (whoever finds it due) later.
+
+    While the upstream remembers the key, the same bytes under it are the evidence; they go out again without
+    the caller. A request without a key does not, though it be idempotent: it could undo what came after it.
+    """
+    moment = yield from do(Look())
+    now = moment.now + held.offset
+    keyed = rules.idempotency.carrier != "none" and not rules.idempotent and moment.now < held.repeat_until
+    looks = now + LEASE if keyed or resolvable(rules) else 0.0
+    kept, credentials = keeping(call) if looks else (None, ())
+    wish = Change(State.IN_DOUBT, Outcome.IN_DOUBT, Effect.UNKNOWN, not_before=looks, credentials=kept)
+    done = yield from do(Commit(wish, why, credentials=credentials))
     if isinstance(done, Outdated):
         return None
-    known = done.record.state is State.EXHAUSTED
-    return exhausted(attempts, why, answer, reading) if known else doubtful(call, rules, attempts, why, answer)
+    if resolvable(rules) and not keyed:
+        doubt = Held(done.record, held.request, held.offset)
+        return (yield from settle(call, rules, doubt, patience_ends, answer))
+    return doubtful(call, rules, attempts, why, answer)
 
 
 # Shared parts
 
 
 def _read(
-    call: Call, rules: Rules, answer: Response | Fault, tries: int, patience_ends: float, repeat_until: float
+    call: Call,
+    rules: Rules,
+    answer: Response | Fault,
+    tries: int,
+    patience_ends: float,
+    repeat_until: float,
+    alone: int = 0,
 ) -> Life[tuple[Reading, Situation]]:
     moment = yield from do(Look())
     reading = classify(call.request, answer, moment.date)
     yield from do(Heard(answer, reading))
     transient = reading.outcome is Outcome.TRANSIENT and reading.wait is None
-    budget_left = (yield from do(Spend())) if transient and tries < rules.attempts else True
+    budget_left = (yield from do(Spend())) if transient and tries < rules.attempts and not alone else True
     return reading, Situation(
-        tries, rules.attempts, moment.now, patience_ends, repeat_until, moment.chance, budget_left
+        tries, rules.attempts, moment.now, patience_ends, repeat_until, moment.chance, budget_left, alone
     )

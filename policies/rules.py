@@ -75,6 +75,8 @@ class OperationRule:
     idempotency: Idempotency | None = None
     timeout: float | None = None
     wait: float | None = None
+    deadline: float | None = None
+    poll: bool | None = None
     lookup: Lookup | None = None
     assume: Assume | None = None
     partial: str | None = None
@@ -98,6 +100,7 @@ class UpstreamRules:
     timeout: float = 30.0
     connect_timeout: float = 5.0
     wait: float = 30.0
+    deadline: float = 86400.0  # seconds after its first claim in which a call may still be sent; 0: for ever
     attempts: int = 5  # sendings within a caller's patience; waits an upstream states are not counted
     idempotency: Idempotency = Idempotency()
     rate: Rate | None = None
@@ -122,6 +125,8 @@ class Rules:
     timeout: float
     wait: float
     attempts: int
+    deadline: float = 86400.0
+    poll: bool = True  # a 202 that names a place is followed to the end of what it began
     lookup: Lookup | None = None
     assume: Assume = Assume.ASK
     partial: str | None = None
@@ -153,6 +158,8 @@ def rules_for(upstream: UpstreamRules, method: str, path: str) -> Rules:
         timeout=_last((rule.timeout for rule in rules), upstream.timeout),
         wait=_last((rule.wait for rule in rules), upstream.wait),
         attempts=upstream.attempts,
+        deadline=_last((rule.deadline for rule in rules), upstream.deadline),
+        poll=_last((rule.poll for rule in rules), True),
         lookup=_last((rule.lookup for rule in rules), None),
         assume=_last((rule.assume for rule in rules), Assume.ASK),
         partial=_last((rule.partial for rule in rules), None),

@@ -10,7 +10,7 @@ from discovery.exchange import Header, Headers, Json, Response
 from gateway.console.messages import ConsoleAnswer, json_answer, not_found, problem_answer
 from gateway.ports import Clock, Entry, Ledger
 from gateway.wire_head import forwardable
-from policies.claims import State, lapse
+from policies.claims import TERMINAL, State, lapse
 from policies.reply import Problem
 
 PATIENCE = 60.0
@@ -69,7 +69,7 @@ def told(entry: Entry, now: float) -> ConsoleAnswer:
 
 def _open(entry: Entry) -> bool:
     """Will it go on by itself, or with the next call of its step?"""
-    return entry.record.due < math.inf or entry.record.state is State.NEW
+    return entry.record.state not in TERMINAL and entry.record.state is not State.IN_DOUBT
 
 
 def _recorded(reply: Response, fate: Headers) -> ConsoleAnswer:

@@ -348,6 +348,7 @@ ASKS = st.builds(
     replays=st.sampled_from(Replays),
     early=st.booleans(),
     settle=st.booleans(),
+    alone=st.booleans(),
     credentials=st.sampled_from(Credentials),
     owner=st.sampled_from(["", "a", "b"]),
 )
