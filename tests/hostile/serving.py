@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import redis
 
 PATIENCE = 30.0
 """Seconds a condition is waited for: long, for a busy machine; a passing test never takes them."""
@@ -94,6 +95,13 @@ class Serving:
         )
         assert done.returncode == code, done.stderr.decode()
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def emptied(store: str) -> str:
+    """Empty a store that a module's tests share, so that nothing in it is sealed with another's key; return it."""
+    with redis.Redis.from_url(store) as client:
+        client.flushall()
+    return store
 
 
 def gimbal(*words: str) -> list[str]:

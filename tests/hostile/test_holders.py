@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.upstreams.counting import Counting
 from tests.gateway.wire_certificates import authority
-from tests.hostile.serving import Serving, until
+from tests.hostile.serving import Serving, emptied, until
 
 Post = Callable[..., httpx.Response]
 
@@ -34,6 +34,7 @@ def pair(
 ) -> Iterator[tuple[Serving, Serving]]:
     """Two gateways on one store."""
     data = tmp_path_factory.mktemp("pair")
+    emptied(engine_url)
     with (
         Serving({"shop": shop.url}, data, engine_url) as one,
         Serving({"shop": shop.url}, data, engine_url) as other,
@@ -149,11 +150,11 @@ def test_a_holder_that_was_stopped_while_it_waited_sends_nothing_after_another_t
     pair, post, upstream, callers
 ):
     stopped, awake = pair
-    first = callers.submit(post, stopped, "503:3,ok/charges")
-    until(lambda: upstream.sendings["charge"] == 1)
+    first = callers.submit(post, stopped, "503:6,ok/charges")
+    until(lambda: stopped.said("calls", "--state", "claimed"))  # it has read the answer, and waits
     stopped.stop()
 
-    second = post(awake, "503:3,ok/charges")
+    second = post(awake, "503:6,ok/charges")
     stopped.go_on()
 
     assert second.status_code == 201

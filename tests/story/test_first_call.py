@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fixtures.upstreams.counting import Counting
-from tests.hostile.serving import Serving
+from tests.hostile.serving import Serving, emptied
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def shop() -> Iterator[Counting]:
 
 @pytest.fixture(scope="module")
 def gateway(engine_url: str, shop: Counting, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with Serving({"shop": shop.url}, tmp_path_factory.mktemp("data"), engine_url) as serving:
+    with Serving({"shop": shop.url}, tmp_path_factory.mktemp("data"), emptied(engine_url)) as serving:
         yield serving
 
 
