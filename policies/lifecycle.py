@@ -210,7 +210,7 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
         if not marked and not (yield from _mark(before)):
             return None
         answer = yield from do(Send(request))
-        alone = 0 if call.attended else held.record.attempt + tries
+        alone = 0 if call.attended else max(1, held.record.attempt)
         reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until, alone)
         disposition = decide(reading, situation)
         match disposition:

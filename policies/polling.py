@@ -174,7 +174,7 @@ def follow(call: Call, rules: Rules, held: Held, accepted: Response, patience_en
     wait = _first_wait(accepted, began) if held.record.state is State.SENDING else 0.0
     while True:
         moment = yield from do(Look())
-        if moment.now + wait > patience_ends:
+        if wait and moment.now + wait > patience_ends:
             due = moment.now + held.offset + wait
             why = "the upstream accepted it and finishes later"
             kept, credentials = keeping(call)

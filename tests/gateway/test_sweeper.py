@@ -32,8 +32,9 @@ LOST = Fault(Phase.WAIT, "the connection was closed")
 class Scripted:
     """An upstream that answers in turn, the last answer for ever, and remembers when it was asked what."""
 
-    def __init__(self, *answers: Response | Fault, get: list[Response] | None = None) -> None:
+    def __init__(self, *answers: Response | Fault, get: list[Response] | None = None, takes: float = 0.0) -> None:
         self._answers = list(answers)
+        self._takes = takes
         self._get = get or []
         self.sent: list[Request] = []
         self.asked: list[Request] = []
@@ -45,6 +46,7 @@ class Scripted:
             return self._get.pop(0) if len(self._get) > 1 else self._get[0]
         self.sent.append(request)
         self.times.append(time.time())
+        await asyncio.sleep(self._takes)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
     async def aclose(self) -> None: ...
@@ -263,9 +265,9 @@ def test_a_call_that_needs_its_caller_is_not_swept_but_goes_on_with_it(
     lived(work)
 
 
-def test_without_the_wish_to_answer_later_a_call_that_was_promised_is_completed_in_the_background(store_url: str):
+def test_who_asks_for_an_answer_later_is_promised_one_at_once(store_url: str):
     async def work() -> None:
-        upstream = Scripted(CREATED)
+        upstream = Scripted(CREATED, takes=0.3)
         process = Process(store_url, upstream, BILLING)
         async with running(process):
             promised = await process.post((b"prefer", b"respond-async"))
