@@ -293,7 +293,9 @@ def answer_headers(answer: Response | Problem) -> Headers:
 
 def _problem_headers(problem: Problem) -> Headers:
     error = PROXY_ERRORS.get(problem.slug, "proxy_internal_response")
+    honoured = ((b"preference-applied", b"respond-async"),) if problem.status == 202 else ()
     return (
+        *honoured,
         (b"content-type", b"application/problem+json"),
         (b"cache-control", b"no-store"),
         (b"proxy-status", f"gimbal; error={error}".encode()),
