@@ -78,9 +78,10 @@ class Counted(SchemaStrategy):  # type: ignore[misc]
 
     code: ClassVar[str]
     kind: ClassVar[str]
+    _extra_keywords: ClassVar[State] = {}  # GenSON's, for keywords of schemas it is given: never here
 
     def __init__(self, node_class: Any) -> None:
-        super().__init__(node_class)
+        self.node_class = node_class
         self.count = 0
         self.first = math.inf
         self.last = -math.inf
@@ -133,6 +134,7 @@ class Numbers(Counted, Number):  # type: ignore[misc]
 
     def __init__(self, node_class: Any) -> None:
         super().__init__(node_class)
+        self._type = "integer"
         self.low = math.inf
         self.high = -math.inf
 
@@ -271,6 +273,7 @@ class Arrays(Counted, List):  # type: ignore[misc]
 
     def __init__(self, node_class: Any) -> None:
         super().__init__(node_class)
+        self._items = node_class()
         self.low = 1 << 60
         self.high = 0
         self.empty = 0

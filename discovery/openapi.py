@@ -174,10 +174,10 @@ class _Writer:
             if not name:
                 continue
             parameter: dict[str, Any] = {"name": name, "in": "query", "schema": self._textual(node, name)}
-            if node.count == objects.count and objects.count >= 3 * self.claims.required:
+            if node.count >= exchanges.accepted >= 3 * self.claims.required:
                 parameter["required"] = True
             if self.claims.evidence:
-                parameter["x-gimbal"] = {"n": node.count, "presence": presence(node.count, objects.count)}
+                parameter["x-gimbal"] = {"n": node.count, "presence": presence(node.count, exchanges.accepted)}
             told.append(parameter)
         return told
 

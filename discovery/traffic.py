@@ -274,11 +274,13 @@ class Evidence:
         _add_all(self.skipped, other.skipped, 64)
         if other.limit is not None:
             self.limit = other.limit if self.limit is None else min(self.limit, other.limit)
+        if self.limit is not None:
+            _fold_words(self.root, self.limit)
         self.places = sum(1 for _ in self.root.walk())
-        self._trim(MAX_PLACES)
+        self._trim()
 
     def state(self) -> State:
-        self._trim(MAX_PLACES)
+        self._trim()
         return {
             "version": 1,
             "root": self.root.state(),
@@ -302,6 +304,8 @@ class Evidence:
         return why
 
     def _place(self, names: tuple[str, ...], path: bytes, answer: Response) -> Place:
+        if self.places > 2 * MAX_PLACES:
+            self._trim()
         place = self.root
         bit = 0
         for index, name in enumerate(names):
@@ -316,18 +320,18 @@ class Evidence:
             bit = 1 << digest(path.split(b"/")[index + 1].decode("latin-1"))[0] % 64 if name[0] == "{" else 0
             if name[0] != "{" and 200 <= answer.status < 300 and (key := echo_of(name, answer.body)):
                 place.echoes[key] = min(place.echoes.get(key, 0) + 1, 1000)
-        if self.places > 2 * MAX_PLACES:
-            self._trim(MAX_PLACES)
         return place
 
-    def _trim(self, keep: int) -> None:
-        """Above the bound, let words of the greatest digests share a place, until `keep` are left."""
-        while self.places > keep:
-            words = {name for place in self.root.walk() for name in place.children if name[0] != "{"}
-            if not words:
+    def _trim(self) -> None:
+        """Above the bound, let words of the greater digests share a place.
+
+        The share of words that keep their own is halved until the rest fits: so it depends on what was seen alone.
+        """
+        while self.places > MAX_PLACES:
+            least = int.from_bytes(self.limit, "big") if self.limit is not None else 1 << 64
+            if least == 1:
                 break
-            ranked = sorted(words, key=digest)
-            self.limit = digest(ranked[len(ranked) * 9 // 10])
+            self.limit = (least >> 1).to_bytes(8, "big")
             _fold_words(self.root, self.limit)
             self.places = sum(1 for _ in self.root.walk())
 
@@ -343,7 +347,8 @@ class Evidence:
                     exchanges.refused_bodies.setdefault(body.kind, Node()).fold(body.value, at)
             return
         exchanges.accepted += 1
-        exchanges.query.fold(form_tree(query.decode("utf-8", "replace")) if query else {}, at)
+        if query:
+            exchanges.query.fold(form_tree(query.decode("utf-8", "replace")), at)
         for name in parameters_of(tuple(name for name, _ in request.headers)):
             _add(exchanges.headers, name)
         for key, value in request.headers:

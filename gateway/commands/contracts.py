@@ -206,14 +206,14 @@ def _show_operation(told: _Known, operation: str, as_json: bool) -> None:
         for parameter in template.parameters:
             sure = "" if parameter.certain else " (undecided)"
             put(f"  {{{parameter.name}}}{sure}: {', '.join(parameter.kinds)}; {parameter.why}")
-        sections = [("query", exchanges.query.settle())]
-        sections += [(f"request {kind.value}", node.settle()) for kind, node in sorted(exchanges.bodies.items())]
+        sections = [("query", exchanges.query, exchanges.accepted)]
+        sections += [(f"request {kind.value}", node, 0) for kind, node in sorted(exchanges.bodies.items())]
         for status, answers in sorted(exchanges.answers.items()):
             sections += [
-                (f"answer {status} {k.value}", node.settle()) for k, node in sorted(answers.bodies.items())
+                (f"answer {status} {kind.value}", node, 0) for kind, node in sorted(answers.bodies.items())
             ]
-        for title, node in sections:
-            rows = list(_lines(node, "", node.count))
+        for title, node, of in sections:
+            rows = list(_lines(node.settle(), "", of or node.count))
             if rows:
                 put("")
                 put_table([title.upper(), "TYPE", "PRESENT", "BETWEEN"], rows)
@@ -239,6 +239,6 @@ def _lines(node: Any, pointer: str, of: int) -> Iterator[list[str]]:
             yield [f"{pointer}/*", "map of values", f"{objects.count}/{of}", ""]
             return
         for key, inner in sorted(objects.properties.items()):
-            yield from _lines(inner, f"{pointer}/{key}", objects.count)
+            yield from _lines(inner, f"{pointer}/{key}", objects.count if pointer else of)
     if arrays := node.get(Arrays):
         yield from _lines(arrays.items, f"{pointer}/*", arrays.items.count)
