@@ -95,7 +95,7 @@ def judge(lookup: Lookup, request: Request, asked: Request, answer: Response | F
             return Unsure(again, f"{said}: status {status}")
     document = read_body(answer.headers, answer.body).value
     found = at(document, lookup.found)
-    if found is None or found in ("", [], {}):
+    if not found:  # nothing, null, false, 0 or empty
         return _absent(lookup, age, f"{said}: {lookup.found or 'the answer'} is not there")
     other = _contradiction(lookup, request, found)
     if other:

@@ -145,6 +145,8 @@ def _link(answer: Response) -> str | None:
 
 def _question(request: Request, place: str, base_url: str) -> Request | None:
     """Return a GET of `place`, with who asks as in `request`, where it lies under `base_url`."""
+    if not place.isascii() or re.search(r"[\x00-\x20\x7f]", place):
+        return None
     base = base_url.rstrip("/")
     url = urljoin(base + request.path.decode("latin-1"), place)
     root, found = urlsplit(base), urlsplit(url)
@@ -152,8 +154,6 @@ def _question(request: Request, place: str, base_url: str) -> Request | None:
     if (found.scheme, found.netloc) != (root.scheme, root.netloc) or not inside:
         return None
     target = (found.path[len(root.path) :] or "/") + (f"?{found.query}" if found.query else "")
-    if not target.isascii() or re.search(r"[\x00-\x20\x7f]", target):
-        return None
     gone = (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"expect", b"prefer")
     headers = tuple(header for header in request.headers if header[0].lower() not in gone)
     return Request("GET", target.encode(), headers)
