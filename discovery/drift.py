@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from math import log
 from typing import Any, TypeAlias
 
+from discovery import traffic
 from discovery.drift_fields import Change, changes, units_of
 from discovery.drift_odds import Step
 from discovery.drift_operations import gone, newly_required, successor
 from discovery.drift_pairs import Pair, pairs_of
 from discovery.drift_sketch import kinds_in, parent_of
 from discovery.drift_watch import Seen, Watch, Words
+from discovery.templates import draw
+from discovery.traffic import Evidence
 
 BEYOND_CHANCE = log(200)
 """Odds (ln) that a change needs. The false-alarm budget: at most one question in 200 by theory (`drift_odds`), and
@@ -85,6 +88,22 @@ def drifts(watch: Watch, template_of: Callable[[Place], str]) -> list[Drift]:
         found += _answers(operation)
     order = list(SEVERITY)
     return sorted(found, key=lambda drift: (order.index(drift.kind), drift.operation, drift.where, drift.pointer))
+
+
+def templates_of(evidence: Evidence, overrides: Sequence[str] = ()) -> Callable[[Place], str]:
+    """Return how places of paths are named: by the templates that all evidence of the upstream gives."""
+    names: dict[int, tuple[str, ...]] = {}
+
+    def walk(place: traffic.Place, above: tuple[str, ...]) -> None:
+        names[id(place)] = above
+        for segment, child in place.children.items():
+            walk(child, (*above, segment))
+
+    walk(evidence.root, ())
+    paths = {
+        names[id(place)]: template.path for template in draw(evidence, overrides) for place in template.places
+    }
+    return lambda place: paths.get(place[1], "/" + "/".join(place[1]))
 
 
 def _operations(watch: Watch, template_of: Callable[[Place], str]) -> Iterator[Operation]:
@@ -232,7 +251,11 @@ def _pairs(
     """Pair what went with what came. One half need not be proved by itself: the same values prove both."""
 
     def places(among: Sequence[Change], kind: str) -> list[str]:
-        return [change.pointer for change in among if change.kind == kind and change.step.looks_after >= LEAST]
+        return [
+            change.pointer
+            for change in among
+            if change.kind == kind and change.step.odds > 0 and change.step.looks_after >= LEAST
+        ]
 
     went, came = places(likely, "field-removed"), places(likely, "field-added")
     if not went and not came:

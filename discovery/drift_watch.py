@@ -2,7 +2,8 @@
 
 A `Stream` belongs to one method at one place of paths (`discovery.traffic.segments_of`): templates are drawn when
 drift is asked for, and streams of one template are then read as one. A `Watch` holds an upstream's streams.
-Bounds: `WINDOW` looks a stream, `MAX_STREAMS` streams; shapes of bodies are kept once.
+Bounds: `RECENT` and `SAMPLE` looks a stream, `MAX_STREAMS` streams; shapes are kept once. A change is told
+for as long as enough looks from before it are among these: for some ten times the traffic that came before it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import NamedTuple, TypeAlias
 from discovery.body import TREES, form_tree, read_body
 from discovery.complaints import complaints_of
 from discovery.drift_sketch import NOTHING, Row, Sketch, hash_of, sketch
+from discovery.evidence import State
 from discovery.exchange import Exchange, Json, Request, Response
 from discovery.hints import Reason, read_hints
 from discovery.slots import slots_of
 from discovery.traffic import segments_of
 
-WINDOW = 160
-"""Looks kept of a stream. A change wants some 10 looks on either side; the rest is for rare fields."""
+RECENT = 100
+"""Latest looks kept of a stream: a change wants some 10 on either side; the rest is for rare fields."""
+
+SAMPLE = 60
+"""Earlier looks kept of a stream, drawn evenly from all that there were: what was usual before."""
 
 MAX_STREAMS = 4000
 """Streams of one upstream: as many as `discovery.traffic` keeps places."""
@@ -65,6 +70,65 @@ class Stream:
             if len(words) > MAX_WORDS:
                 self.words[pointer] = None
 
+    def add(self, seen: Seen) -> None:
+        self.seen.append(seen)
+        if len(self.seen) >= 2 * RECENT + SAMPLE:
+            self.trim()
+
+    def trim(self) -> None:
+        """Keep the latest looks, and of the others those of the smallest lots: an even sample, always the same."""
+        if len(self.seen) > RECENT + SAMPLE:
+            kept = sorted(self.seen[:-RECENT], key=lambda one: lot_of(one.seq))[:SAMPLE]
+            self.seen = sorted(kept, key=lambda one: one.seq) + self.seen[-RECENT:]
+
+    def state(self) -> State:
+        self.trim()
+        shapes: dict[tuple[Row, ...], int] = {}
+
+        def number(rows: tuple[Row, ...]) -> int:
+            return shapes.setdefault(rows, len(shapes))
+
+        seen = [
+            [
+                one.seq,
+                one.at,
+                one.status,
+                one.entity,
+                number(one.answer.rows),
+                one.answer.hashes,
+                number(one.body),
+                number(one.query),
+                one.missing,
+            ]
+            for one in self.seen
+        ]
+        words = {pointer: told and sorted(told.items()) for pointer, told in self.words.items()}
+        return {"seen": seen, "shapes": [[list(row) for row in rows] for rows in shapes], "words": words}
+
+    @classmethod
+    def load(cls, state: State) -> Stream:
+        shapes = [tuple(Row(*row) for row in rows) for rows in state["shapes"]]
+        seen = [
+            Seen(
+                seq,
+                at,
+                status,
+                entity,
+                Sketch(shapes[shape], tuple(map(tuple, hashes))),
+                shapes[body],
+                shapes[query],
+                tuple((where, pointer) for where, pointer in missing),
+            )
+            for seq, at, status, entity, shape, hashes, body, query, missing in state["seen"]
+        ]
+        words = {pointer: None if told is None else dict(told) for pointer, told in state["words"].items()}
+        return cls(seen, words)
+
+
+def lot_of(seq: int) -> int:
+    """Return a number drawn for a look, always the same (multiplicative hashing)."""
+    return seq * 2654435761 & 0xFFFFFFFF
+
 
 @dataclass(slots=True)
 class Watch:
@@ -101,10 +165,38 @@ class Watch:
         sent = sketch(asked.value, b"").rows if asked is not None and asked.kind in TREES else ()
         query = sketch(form_tree(request.query.decode("utf-8", "replace")) if request.query else {}, b"").rows
         at = exchange.at if exchange.at is not None else -1.0
-        stream.seen.append(Seen(self.seq, at, answer.status, entity, told, sent, query, missing))
-        if len(stream.seen) > WINDOW:
-            del stream.seen[0]
+        stream.add(Seen(self.seq, at, answer.status, entity, told, sent, query, missing))
         return place
+
+    def merge(self, later: Watch) -> None:
+        """Add what another one saw, all of it after this one. Replicas that saw at once are as good as in turn."""
+        for place, stream in later.streams.items():
+            mine = self.streams.get(place)
+            if mine is None:
+                if len(self.streams) >= MAX_STREAMS:
+                    continue
+                mine = self.streams[place] = Stream()
+            for seen in stream.seen:
+                mine.add(seen._replace(seq=seen.seq + self.seq))
+            for pointer, words in stream.words.items():
+                if words is None:
+                    mine.words[pointer] = None
+                for told, value in (words or {}).items():
+                    mine.word(pointer, told, value)
+        self.seq += later.seq
+
+    def state(self) -> State:
+        """Return all of it as plain JSON."""
+        return {
+            "version": 1,
+            "seq": self.seq,
+            "streams": [[method, list(names), one.state()] for (method, names), one in self.streams.items()],
+        }
+
+    @classmethod
+    def load(cls, state: State, key: bytes = b"") -> Watch:
+        streams = {(method, tuple(names)): Stream.load(inner) for method, names, inner in state["streams"]}
+        return cls(key, state["seq"], streams)
 
 
 def missing_in(request: Request, complaint: Json) -> tuple[tuple[str, str], ...]:

@@ -28,6 +28,14 @@ class ContractStore(Protocol):
         """Return all evidence of `upstream` as one, or None when nothing was seen."""
         ...
 
+    async def remember(self, upstream: str, looks: State) -> None:
+        """Add the latest looks at answers (`Watch.state()`), for drift: later than all that are there."""
+        ...
+
+    async def remembered(self, upstream: str) -> State | None:
+        """Return all looks that are kept, in order of their coming, or None."""
+        ...
+
     async def upstreams(self) -> list[str]:
         """Return the names of the upstreams something is known of."""
         ...

@@ -29,7 +29,7 @@ COMMANDS = {
     "cancel": ("settle", "give up a waiting call"),
     "learn": ("learn", "learn an API's contract from recorded traffic"),
     "contracts": ("contracts", "show what is known of an upstream"),
-    "drift": ("contracts", "show what changed at an upstream"),
+    "drift": ("drift", "show what changed at an upstream"),
     "explain": ("explain", "say how recorded exchanges would be treated"),
     "config": ("config", "check the configuration; show where each value came from"),
     "doctor": ("doctor", "look at versions, store, disk and upstreams, and say what to do"),

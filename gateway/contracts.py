@@ -19,6 +19,7 @@ from typing import Any, cast
 import orjson
 
 from discovery.contract import Revision
+from discovery.drift_watch import Watch
 from discovery.evidence import State
 from discovery.traffic import Evidence
 from gateway.link import Link, Script
@@ -101,6 +102,20 @@ class RedisContracts:
             return None
         return await asyncio.to_thread(self._merged, pieces, _key(upstream, "seen"))
 
+    async def remember(self, upstream: str, looks: State) -> None:
+        key = _key(upstream, "looks")
+        length = await self._link.do("RPUSH", key, await asyncio.to_thread(self._seal, looks, key))
+        await self._link.do("EXPIRE", key, KEPT)
+        if length > LONG:
+            pieces: list[bytes] = await self._link.do("LRANGE", key, 0, -1)
+            sealed = await asyncio.to_thread(lambda: self._seal(self._in_turn(pieces, key), key))
+            await self._link.run(_COMPACT, key, pieces[0], len(pieces), pieces[-1], sealed, KEPT)
+
+    async def remembered(self, upstream: str) -> State | None:
+        key = _key(upstream, "looks")
+        pieces: list[bytes] = await self._link.do("LRANGE", key, 0, -1)
+        return await asyncio.to_thread(self._in_turn, pieces, key) if pieces else None
+
     async def upstreams(self) -> list[str]:
         names: list[bytes] = await self._link.do("SMEMBERS", _NAMES)
         return sorted(name.decode() for name in names)
@@ -139,7 +154,7 @@ class RedisContracts:
         return Revision(number, float(at), digest.decode(), self._open(sealed, key))
 
     async def forget(self, upstream: str) -> None:
-        for part in ("seen", "sources", "overrides", "revisions"):
+        for part in ("seen", "sources", "looks", "overrides", "revisions"):
             await self._link.do("DEL", _key(upstream, part))
         await self._link.do("SREM", _NAMES, upstream)
 
@@ -162,6 +177,12 @@ class RedisContracts:
         whole = Evidence()
         for piece in pieces:
             whole.merge(Evidence.load(self._open(piece, key)))
+        return whole.state()
+
+    def _in_turn(self, pieces: Sequence[bytes], key: str) -> State:
+        whole = Watch()
+        for piece in pieces:
+            whole.merge(Watch.load(self._open(piece, key)))
         return whole.state()
 
     def _seal(self, value: Any, place: str) -> bytes:

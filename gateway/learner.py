@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from discovery.contract import Contract
+from discovery.drift_watch import Watch
 from discovery.exchange import Exchange, Response
 from discovery.openapi import document
 from discovery.store import ContractStore
@@ -66,6 +67,7 @@ class _News:
     """What was folded of one upstream since it was last added to the store, and revised."""
 
     evidence: Evidence
+    watch: Watch
     folded: int = 0
     known: int = 0  # exchanges behind the last revision
     since: int = 0
@@ -103,7 +105,7 @@ class Learner:
         self._wake.set()
 
     def _room(self, shape: tuple[str, str, tuple[str, ...], int], size: int) -> bool:
-        """Above half, every second known shape is let in, above three quarters every fourth, and so on."""
+        """Above half, every second known shape is let in, then every fourth; the end of it is for new ones."""
         if len(self._queue) >= QUEUE or self._bytes + size > QUEUE_BYTES:
             return False
         if shape not in self._seen:
@@ -114,6 +116,8 @@ class Learner:
         filled = max(len(self._queue) / QUEUE, self._bytes / QUEUE_BYTES)
         if filled < 0.5:
             return True
+        if filled >= 0.95:
+            return False
         self._tick += 1
         return self._tick % (2 if filled < 0.75 else 4 if filled < 0.9 else 16) == 0
 
@@ -160,9 +164,10 @@ class Learner:
                 self._bytes -= len(exchange.answer.body)
             news = self._news.get(exchange.upstream)
             if news is None:
-                news = self._news[exchange.upstream] = _News(Evidence(self.key))
+                news = self._news[exchange.upstream] = _News(Evidence(self.key), Watch(self.key))
             try:
                 news.evidence.fold(exchange, taken, self._prefix(exchange.upstream))
+                news.watch.fold(exchange, self._prefix(exchange.upstream))
                 news.folded += 1
             except Exception:
                 self.failed += 1
@@ -176,14 +181,17 @@ class Learner:
         for upstream, news in self._news.items():
             if not news.folded:
                 continue
-            evidence, count = news.evidence, news.folded
-            news.evidence, news.folded = Evidence(self.key), 0
+            evidence, watch, count = news.evidence, news.watch, news.folded
+            news.evidence, news.watch, news.folded = Evidence(self.key), Watch(self.key), 0
             try:
+                await self.store.remember(upstream, watch.state())
+                watch = Watch(self.key)
                 await self.store.add(upstream, evidence.state())
                 news.since += count
             except LedgerUnavailable as error:
                 evidence.merge(news.evidence)
-                news.evidence, news.folded = evidence, news.folded + count
+                watch.merge(news.watch)
+                news.evidence, news.watch, news.folded = evidence, watch, news.folded + count
                 _log.warning("what was learned of %s waits for the store: %s", upstream, error)
 
     async def revise(self, upstream: str) -> int | None:

@@ -19,6 +19,7 @@ from gateway.commands.render import put_json, say
 from gateway.problems import ConfigError
 
 if TYPE_CHECKING:
+    from discovery.drift_watch import Watch
     from discovery.exchange import Exchange
     from discovery.traffic import Evidence
     from gateway.settings import Settings
@@ -86,8 +87,9 @@ async def _learn(files: list[Path], upstream: str, base_url: str, again: bool, s
             if not again and await contracts.learned(upstream, digest):
                 skipped[f"{file.name} was learned before (--again learns it once more)"] += 1
                 continue
-            evidence, count = _fold(file, upstream, base_url, key, skipped)
+            evidence, watch, count = _fold(file, upstream, base_url, key, skipped)
             if count:
+                await contracts.remember(upstream, watch.state())
                 await contracts.add(upstream, evidence.state(), source=digest)
             learned += count
         number, _ = await revise(contracts, upstream, base_url, time.time())
@@ -108,13 +110,16 @@ def _digest(file: Path, upstream: str) -> str:
     return digest.hexdigest()
 
 
-def _fold(file: Path, upstream: str, base_url: str, key: bytes, skipped: Counter[str]) -> tuple[Evidence, int]:
+def _fold(
+    file: Path, upstream: str, base_url: str, key: bytes, skipped: Counter[str]
+) -> tuple[Evidence, Watch, int]:
+    from discovery.drift_watch import Watch
     from discovery.exchange import Response
     from discovery.traffic import Evidence
     from gateway.learner import accepted
     from policies.outcome import classify
 
-    evidence, count = Evidence(key), 0
+    evidence, watch, count = Evidence(key), Watch(key), 0
     now = time.time()
     for exchange in _read(file, upstream, skipped):
         prefix = _prefix(exchange, base_url)
@@ -127,8 +132,9 @@ def _fold(file: Path, upstream: str, base_url: str, key: bytes, skipped: Counter
         if why := evidence.fold(exchange, taken, prefix):
             skipped[why] += 1
         else:
+            watch.fold(exchange, prefix)
             count += 1
-    return evidence, count
+    return evidence, watch, count
 
 
 def _prefix(exchange: Exchange, base_url: str) -> str | None:

@@ -45,11 +45,17 @@ class Away:
     def __init__(self) -> None:
         self.away = True
         self.added: list[dict[str, Any]] = []
+        self.looks: list[dict[str, Any]] = []
 
     async def add(self, upstream: str, seen: dict[str, Any], source: str = "") -> None:
         if self.away:
             raise LedgerUnavailable("away")
         self.added.append(seen)
+
+    async def remember(self, upstream: str, looks: dict[str, Any]) -> None:
+        if self.away:
+            raise LedgerUnavailable("away")
+        self.looks.append(looks)
 
     async def evidence(self, upstream: str) -> None:
         return None
