@@ -1,7 +1,7 @@
 """A whole answer in one write, where uvicorn makes two: of the head, then of the body.
 
-Worth 8 % of a call's CPU (docs/performance.md): the second write costs a system call and wakes the caller
-a second time. What is out of the ordinary is left to uvicorn.
+The second write costs a system call and wakes the caller a second time: uvicorn's `send` was 10 % of a call's
+samples (docs/performance.md). What is out of the ordinary is left to uvicorn.
 """
 
 from __future__ import annotations
