@@ -69,6 +69,9 @@ MAX_ITEMS = 1000
 WORD_BITS = 4096
 """Size of the filter of identifying words at one node: 300 words at 1 % error."""
 
+DEPTH = 48
+"""Levels of a body that are looked into; real ones stay below 20, and readers of evidence recurse."""
+
 REST = "*"
 """The name of the node for all keys that are not kept; of texts there no value is."""
 
@@ -287,6 +290,8 @@ class Arrays(Counted, List):  # type: ignore[misc]
         self.low, self.high = min(self.low, length), max(self.high, length)
         if not length:
             self.empty += 1
+        if self._items.depth > DEPTH:
+            return
         fold = self._items.fold
         for item in value if length <= MAX_ITEMS else value[:MAX_ITEMS]:
             fold(item, at)
@@ -328,10 +333,14 @@ class Plan:
 
 
 class Children(dict[str, "Node"]):
-    """Nodes by key, made on demand, each knowing its name."""
+    """Nodes by key, made on demand, each knowing its name and depth."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
 
     def __missing__(self, name: str) -> Node:
-        node = self[name] = Node(name)
+        node = self[name] = Node(name, self.depth)
         return node
 
 
@@ -345,7 +354,7 @@ class Objects(Counted, Object):  # type: ignore[misc]
 
     def __init__(self, node_class: Any) -> None:
         super().__init__(node_class)
-        self._properties = Children()
+        self._properties = Children(node_class.depth + 1)
         self.rest: Node | None = None
         self.limit: bytes | None = None  # digests of names that are kept lie below, once there were too many
         self.tags: dict[str, dict[str, tuple[int, dict[str, int]]] | None] = {}
@@ -357,6 +366,8 @@ class Objects(Counted, Object):  # type: ignore[misc]
         return self._properties
 
     def observe(self, value: Any, at: float) -> None:
+        if self._properties.depth > DEPTH:
+            return
         shape = (tuple(value), tuple(map(type, value.values())))
         plan = self.plans.get(shape)
         if plan is None:
@@ -405,7 +416,7 @@ class Objects(Counted, Object):  # type: ignore[misc]
         if name is not None:
             return self._properties[name]
         if self.rest is None:
-            self.rest = Node(REST)
+            self.rest = Node(REST, self._properties.depth)
         return self.rest
 
     def _trim(self) -> None:
@@ -498,8 +509,8 @@ class Objects(Counted, Object):  # type: ignore[misc]
 
     def load(self, state: State) -> None:
         super().load(state)
-        rest = Node(REST).load(state["c"]) if "c" in state else None
-        nodes = {name: Node(name).load(inner) for name, inner in state["p"].items()}
+        rest = Node(REST, self._properties.depth).load(state["c"]) if "c" in state else None
+        nodes = {name: Node(name, self._properties.depth).load(inner) for name, inner in state["p"].items()}
         self._join_names(nodes, rest, bytes.fromhex(state["k"]) if "k" in state else None)
         for key, told in state.get("t", {}).items():
             self._join_tags(key, told)
@@ -520,13 +531,14 @@ class Node(SchemaNode):  # type: ignore[misc]
         dict: Objects,
     }
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", depth: int = 0) -> None:
         super().__init__()
         self.name = name
+        self.depth = depth
 
     def __call__(self) -> Node:
         """Make a node for what lies below: strategies take their node as GenSON's node class."""
-        return Node(self.name)
+        return Node(self.name, self.depth + 1)
 
     @classmethod
     def of(cls, *values: Json) -> Node:

@@ -309,17 +309,20 @@ class Evidence:
         place = self.root
         bit = 0
         for index, name in enumerate(names):
-            if self.limit is not None and name[0] != "{" and digest(name) >= self.limit:
-                name = OVERFLOW  # noqa: PLW2901
-            child = place.children.get(name)
+            word = name[0] != "{"
+            crowded = word and self.limit is not None and digest(name) >= self.limit
+            known = OVERFLOW if crowded else name
+            child = place.children.get(known)
             if child is None:
-                child = place.children[name] = Place()
+                child = place.children[known] = Place()
                 self.places += 1
             place = child
             place.spread |= bit
-            bit = 1 << digest(path.split(b"/")[index + 1].decode("latin-1"))[0] % 64 if name[0] == "{" else 0
-            if name[0] != "{" and 200 <= answer.status < 300 and (key := echo_of(name, answer.body)):
-                place.echoes[key] = min(place.echoes.get(key, 0) + 1, 1000)
+            bit = 0
+            if not word:
+                bit = 1 << digest(path.strip(b"/").split(b"/")[index].decode("latin-1"))[0] % 64
+            elif not crowded and 200 <= answer.status < 300 and (key := echo_of(name, answer.body)):
+                place.echoes[key] = place.echoes.get(key, 0) + 1
         return place
 
     def _trim(self) -> None:
@@ -394,7 +397,9 @@ OVERFLOW = "{word}"
 
 def _fold_words(place: Place, limit: bytes) -> None:
     for name in [name for name in place.children if name[0] != "{" and digest(name) >= limit]:
-        place.children.setdefault(OVERFLOW, Place()).merge(place.children.pop(name))
+        crowded = place.children.pop(name)
+        crowded.echoes.clear()  # they are about that word alone
+        place.children.setdefault(OVERFLOW, Place()).merge(crowded)
     for child in place.children.values():
         _fold_words(child, limit)
 

@@ -183,3 +183,15 @@ def test_keys_that_are_values_are_no_names() -> None:
 def test_unknown_times_leave_no_trace() -> None:
     assert Node.of({"a": 1}).state() == {"o": {"n": 1, "p": {"a": {"i": {"n": 1, "t": "integer", "r": [1, 1]}}}}}
     assert math.isinf(Node.of(1).get(Numbers).first)  # type: ignore[union-attr]
+
+
+def test_depth_beyond_the_bound_is_counted_but_not_looked_into() -> None:
+    deep: object = "end"
+    for _ in range(190):
+        deep = {"a": [deep]}
+    node = Node.of(deep)
+
+    node.merge(Node.of(deep))
+
+    assert node.state() == Node.of(deep, deep).state() == Node().load(node.state()).state()
+    assert b"end" not in orjson.dumps(node.state())
