@@ -11,13 +11,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
 
 from discovery.body import Kind
 from discovery.evidence import Node, Objects, Strings
 from discovery.lexical import singular, words_of
+from discovery.paging import paging_of
 from discovery.redaction import is_secret_name
 from discovery.schema import Claims, Schema, Things, presence, schema_of
 from discovery.templates import Parameter, Template, draw
@@ -129,6 +130,8 @@ class _Writer:
         told: dict[str, Any] = {"operationId": self._id(method, template)}
         parameters = [self._path(parameter) for parameter in template.parameters]
         parameters += self._query(exchanges)
+        parameters += [_sent("header", name) for name in sorted(exchanges.headers)]
+        parameters += [_sent("cookie", name) for name in sorted(exchanges.cookies) if name]
         if parameters:
             told["parameters"] = parameters
         if body := self._request(exchanges):
@@ -143,6 +146,8 @@ class _Writer:
                 "refused": {str(status): count for status, count in sorted(exchanges.refused.items())},
                 "parameters": {parameter.name: parameter.why for parameter in template.parameters},
             }
+            if paging := paging_of(exchanges):
+                told["x-gimbal"]["paging"] = asdict(paging)
         return told
 
     def _id(self, method: str, template: Template) -> str:
@@ -261,6 +266,10 @@ class _Writer:
             if isinstance(schema.get("additionalProperties"), dict):
                 _refer(schema["additionalProperties"], given, top=False)
         return dict(sorted(shared.items()))
+
+
+def _sent(where: str, name: str) -> dict[str, Any]:
+    return {"name": name, "in": where, "schema": {"type": "string"}}
 
 
 def _canonical(schema: Schema) -> str:

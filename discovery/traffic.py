@@ -353,7 +353,10 @@ class Evidence:
         if query:
             exchanges.query.fold(form_tree(query.decode("utf-8", "replace")), at)
         for name in parameters_of(tuple(name for name, _ in request.headers)):
-            _add(exchanges.headers, name)
+            if is_secret_name(name):
+                _add(self.auth, f"header:{name}", 64)
+            else:
+                _add(exchanges.headers, name)
         for key, value in request.headers:
             if len(key) in (6, 13) and key.lower() in (b"cookie", b"authorization"):
                 self._credentials(exchanges, key.lower(), value)

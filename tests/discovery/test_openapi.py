@@ -186,3 +186,29 @@ def test_a_given_document_of_openapi_3_0_may_say_nullable() -> None:
 
     assert contract.check(exchange("GET", "/a", 200, {"a": None})) == []
     assert len(contract.check(exchange("GET", "/a", 200, {"a": 5}))) == 1
+
+
+def test_pages_keys_headers_and_cookies_are_recognised() -> None:
+    sent = ((b"X-Api-Key", b"k3y"), (b"X-Tenant", b"acme"), (b"Cookie", b"theme=dark"), (b"Accept", b"*/*"))
+    seen = [
+        Exchange(
+            "x", Request("GET", b"/things?cursor=abc&limit=5", sent), exchange("GET", "/", 200, answer).answer
+        )
+        for answer in ({"data": [1], "next_cursor": "def"}, {"data": [], "next_cursor": None})
+    ]
+
+    told = learned(seen, claims=Claims(evidence=True))
+
+    operation = told["paths"]["/things"]["get"]
+    assert [(p["in"], p["name"]) for p in operation["parameters"]] == [
+        ("query", "cursor"),
+        ("query", "limit"),
+        ("header", "x-tenant"),
+        ("cookie", "theme"),
+    ]
+    assert told["components"]["securitySchemes"] == {
+        "key_x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    }
+    paging = {"style": "cursor", "parameters": ("cursor",), "size": "limit", "next": "next_cursor"}
+    assert operation["x-gimbal"]["paging"] == paging
+    openapi_spec_validator.validate(told)
