@@ -30,10 +30,10 @@ LOOK = 1.0
 HOLD = 2.0
 """Seconds a call that was taken is told to nobody else: its claim follows in milliseconds, or its taker died."""
 
-HANDS = 64
+HANDS = 128
 """Calls under way at once in one process: most of their time is waiting for upstreams."""
 
-HANDS_FOR_ONE = 48
+HANDS_FOR_ONE = 96
 """Calls under way at once for one upstream: a slow one leaves hands for the others."""
 
 TAKEN = 16
@@ -99,13 +99,15 @@ class Sweeper:
             await self._reap(now)
         due = [shard for shard in range(SHARDS) if self._heads[shard] <= now]
         start = int(self._clock.chance() * len(due))
-        for shard in due[start:] + due[:start]:
-            await self._take(shard)
+        order = due[start:] + due[:start]
+        while order:
+            while (free := HANDS - len(self._under_way)) <= 0:
+                await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            some, order = order[:free], order[free:]  # in one write, and so in one sync of the store's journal
+            await asyncio.gather(*(self._take(shard, min(TAKEN, free // len(some))) for shard in some))
 
-    async def _take(self, shard: int) -> None:
-        while len(self._under_way) >= HANDS:
-            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        calls, next_due = await self._ledger.take(shard, min(TAKEN, HANDS - len(self._under_way)), HOLD)
+    async def _take(self, shard: int, limit: int) -> None:
+        calls, next_due = await self._ledger.take(shard, limit, HOLD)
         self._heads[shard] = self._clock.monotonic() + next_due
         for call in calls:
             life = asyncio.create_task(self._go_on(call))

@@ -295,6 +295,61 @@ def test_a_workflow_ends_only_when_nothing_is_open_and_a_new_step_opens_it_again
     assert bench.workflow("sync", "order-1")[0].ended == 0
 
 
+def test_a_due_call_is_told_to_one_taker_and_the_heads_say_when_the_next_is_due(bench: Bench):
+    call, about = step("charge")
+    shard = int(call[:2], 16)
+    bench.claim(call, about, SEND)
+    bench.change(call, 1, Change(State.WAITING, Outcome.RATE_LIMITED, not_before=START + 60))
+    assert bench.heads()[shard] == pytest.approx(60)
+    assert bench.heads()[(shard + 1) % 256] == ALWAYS
+    bench.pass_time(60)
+
+    assert bench.take(shard, 8, hold=2.0) == ([call], pytest.approx(2.0))
+    assert bench.take(shard, 8, hold=2.0)[0] == []
+    bench.pass_time(2)
+    assert bench.take(shard, 8, hold=2.0)[0] == [call]
+
+
+def test_a_claim_whose_answer_was_lost_is_granted_again_to_its_owner_alone(bench: Bench):
+    call, about = step("charge")
+    mine = replace(SEND, owner="me")
+    first = bench.claim(call, about, mine)
+
+    again, other = bench.claim(call, about, mine), bench.claim(call, about, replace(SEND, owner="you"))
+
+    assert isinstance(again.result, Granted)
+    assert again.result.record == first.result.record
+    assert isinstance(other.result, Busy)
+    bench.pass_time(LEASE)
+    assert isinstance(bench.claim(call, about, mine).result, Doubtful)
+
+
+def test_without_a_caller_nothing_is_begun_anew(bench: Bench):
+    call, about = step("charge")
+    bench.claim(call, about, replace(SEND, send=False))
+    bench.change(call, 1, Change(State.WAITING, Outcome.RATE_LIMITED))
+    bench.cancel(call, b"")
+
+    alone = bench.claim(call, about, replace(SEND, alone=True, settle=True))
+
+    assert isinstance(alone.result, Recorded)
+    assert bench.entry(call).record.state is State.CANCELLED
+
+
+def test_a_callers_credentials_are_kept_until_the_call_ends(bench: Bench):
+    call, about = step("charge")
+    bench.claim(call, about, SEND)
+    kept = ((b"authorization", b"Bearer t"),)
+    wait = Change(State.WAITING, Outcome.RATE_LIMITED, credentials=Credentials.KEPT)
+    bench.change(call, 1, wait, credentials=kept)
+    assert bench.pending(call).credentials == kept
+    bench.claim(call, about, replace(SEND, alone=True))
+
+    bench.change(call, 2, DONE)
+
+    assert bench.pending(call).credentials == ()
+
+
 def test_idle_workflows_are_reaped(bench: Bench):
     shard = shard_of("sync", "order-1")
     call, about = step("charge")
@@ -361,7 +416,6 @@ MOVES = st.one_of(
     st.tuples(st.just("pass"), st.sampled_from(EDGES), st.sampled_from([0.0, -1e-6, 1e-6])),
     st.tuples(st.just("due"), st.none(), st.none()),
     st.tuples(st.just("take"), st.none(), st.none()),
-    st.tuples(st.just("heads"), st.none(), st.none()),
 )
 
 
@@ -401,8 +455,6 @@ def _move(bench: Bench, call: str, about: About, fences: list[int], move: str, w
         case "take":
             names, head = bench.take(int(call[:2], 16), 1, 1.0)
             return names, round(head, 3)
-        case "heads":
-            return [round(head, 3) for head in bench.heads()]
         case "person" if who in ("cancel", "hasten"):
             return getattr(bench, who)(call, b"{}")
         case _:
