@@ -212,9 +212,8 @@ class _Artist:
         most = self._look([place for name in chosen | variable for place in groups[name]])
         for name in odds.keys() - chosen.keys():
             if len(chosen) >= 4 and (_alike(looks[name], most) or 0) >= ALIKE:
-                crowd = Reason(
-                    min(3.0, 0.7 * math.log2(len(chosen) / (1 + len(odds) - len(chosen)))), "joins many"
-                )
+                share = len(chosen) / (1 + len(odds) - len(chosen))
+                crowd = Reason(min(3.0, max(0.0, 0.7 * math.log2(share))), "joins many that are answered alike")
                 odds[name].append(crowd)
         chosen = {name: reasons for name, reasons in odds.items() if _sum(reasons) >= THRESHOLD}
         return variable | chosen
@@ -234,7 +233,7 @@ class _Artist:
         echoes: Counter[str] = Counter()
         for place in places:
             echoes.update(place.echoes)
-        named = [key for key in echoes if is_identifying(key)]
+        named = sorted(key for key in echoes if is_identifying(key))
         if named:
             reasons.append(
                 Reason(3.5 if name.lower() not in _COMMON else 2.0, f"answers repeat it as {named[0]!r}")
