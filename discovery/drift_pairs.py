@@ -82,9 +82,7 @@ def pairs_of(
     found = [compare(old, new, answers, units) for old in went for new in came if not _coexist(old, new, answers)]
     fitting = [pair for pair in found if _fits(pair, answers)]
     taken: list[Pair] = []
-    for pair in sorted(
-        fitting, key=lambda pair: (-pair.sure, -pair.score, -pair.likeness, pair.before, pair.after)
-    ):
+    for pair in sorted(fitting, key=_rank):
         if any(pair.before == other.before or pair.after == other.after for other in taken):
             continue
         rivals = [
@@ -111,8 +109,8 @@ def _fits(pair: Pair, answers: Sequence[Seen]) -> bool:
     beside = parent_of(pair.before) == parent_of(pair.after)
     if not beside or _kinds(answers, pair.before) != _kinds(answers, pair.after):
         return False
-    if pair.compared >= 2:
-        return pair.score >= 0.9 and pair.likeness >= 0.4
+    if pair.compared >= 2:  # one constant everywhere proves little: then the name must speak for it
+        return pair.score >= 0.9 and pair.likeness >= (0.4 if pair.distinct >= 2 else 0.7)
     return pair.score == pair.compared and pair.likeness >= 0.5
 
 
