@@ -124,7 +124,7 @@ class Link:
             try:
                 packed = b"".join([command for command, _ in queue])
                 await connection.send_packed_command(packed, check_health=False)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, RuntimeError) as error:  # uvloop: RuntimeError on a closed transport
                 self._break(connection, error)
 
     async def _connect(self) -> AbstractConnection:
