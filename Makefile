@@ -45,8 +45,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/run.py
 
 lock:
-	echo setuptools | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra embedded -o .ci/runtime.lock -q
-	echo setuptools | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra embedded --group dev -c .ci/runtime.lock -o .ci/dev.lock -q
+	echo 'setuptools<81' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra embedded -o .ci/runtime.lock -q
+	echo 'setuptools<81' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra embedded --group dev -c .ci/runtime.lock -o .ci/dev.lock -q
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -111,7 +111,7 @@ local function fresh(ask, fence, generation)
   return {
     state = 'claimed', fingerprint = ask.fingerprint, fence = fence, generation = generation, attempt = 0,
     lease_until = 0, not_before = 0, deadline = ask.deadline, first_sent = 0, window = ask.window,
-    replays = ask.replays, effect = 'none', doubted = false, doubt_since = 0, credentials = ask.credentials,
+    replays = ask.replays, effect = 'none', doubted = false, some = false, doubt_since = 0, credentials = ask.credentials,
     owner = ask.owner,
   }
 end
@@ -167,7 +167,7 @@ local function change(record, fence, wish, now)
   local unknown = wish.effect == 'unknown' or (record.doubted and wish.effect == 'none' and not wish.settles)
   local doubtful = (record.state == 'waiting' or record.state == 'in-doubt') and record.effect == 'unknown'
   local settles = doubtful and TERMINAL[wish.state] and not unknown
-  local anew = record.state == 'in-doubt' and wish.state == 'waiting' and not unknown
+  local anew = record.state == 'in-doubt' and wish.state == 'waiting' and not unknown and not record.some
   local again = record.state == 'in-doubt' and wish.state == 'in-doubt'
   if not HELD[record.state] and not settles and not anew and not again then return record, false end
   local sending = wish.state == 'sending'
@@ -185,6 +185,7 @@ local function change(record, fence, wish, now)
     state = wish.state,
     effect = (sending or unknown) and 'unknown' or wish.effect,
     doubted = unknown,
+    some = record.some or wish.effect == 'some',
     not_before = wish.not_before,
     lease_until = lease_until,
     deadline = wish.deadline or record.deadline,
@@ -208,11 +209,16 @@ end
 local function resolve(record, applied, now)
   record = record and lapse(record, now)
   if not record or record.state ~= 'in-doubt' then return record, false end
+  local state, outcome, effect = 'new', nil, 'none'
+  if applied then
+    state, outcome, effect = 'succeeded', 'success', 'all'
+  elseif record.some then
+    state, outcome, effect = 'partial', 'partial', 'some'
+  end
   local kept = with(record, {
-    state = applied and 'succeeded' or 'new', effect = applied and 'all' or 'none',
-    doubted = false, not_before = 0, fence = record.fence + 1,
+    state = state, effect = effect, doubted = false, not_before = 0, fence = record.fence + 1,
   })
-  kept.outcome = applied and 'success' or nil
+  kept.outcome = outcome
   return kept, true
 end
 

@@ -110,6 +110,7 @@ class Record:
     outcome: Outcome | None = None
     effect: Effect = Effect.NONE  # of the generation, not of its last sending
     doubted: bool = False  # a sending before the last may have taken effect
+    some: bool = False  # a sending of this generation took effect in part: it is never begun anew
     doubt_since: float = 0.0  # when its latest doubt was noticed; nothing of it was sent after
     credentials: Credentials = Credentials.NONE
     owner: str = ""  # who claimed it last
@@ -305,7 +306,7 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
         return record, Outdated(record)
     unknown = wish.effect is Effect.UNKNOWN or (record.doubted and wish.effect is Effect.NONE and not wish.settles)
     settles = _doubtful(record) and wish.state in TERMINAL and not unknown
-    anew = record.state is State.IN_DOUBT and wish.state is State.WAITING and not unknown
+    anew = record.state is State.IN_DOUBT and wish.state is State.WAITING and not unknown and not record.some
     again = record.state is State.IN_DOUBT and wish.state is State.IN_DOUBT
     if record.state not in HELD and not (settles or anew or again):
         return record, Outdated(record)
@@ -318,6 +319,7 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
         outcome=wish.outcome,
         effect=Effect.UNKNOWN if sending or unknown else wish.effect,
         doubted=unknown,
+        some=record.some or wish.effect is Effect.SOME,
         not_before=wish.not_before,
         lease_until=_lease_after(record, wish, now),
         deadline=record.deadline if wish.deadline is None else wish.deadline,
@@ -359,18 +361,21 @@ def lapse(record: Record, now: float) -> Record:
 
 
 def resolve(record: Record | None, applied: bool, now: float) -> tuple[Record | None, ChangeResult]:
-    """Decide what a person (or other evidence) says of a doubt: applied, or free to be sent anew."""
+    """Decide what a person (or other evidence) says of a doubt: applied, or free to be sent anew.
+
+    Of a batch that took effect in part only the unfinished items are free.
+    """
     record = lapse(record, now) if record else None
     if record is None or record.state is not State.IN_DOUBT:
         return record, Outdated(record)
+    if applied:
+        state, outcome, effect = State.SUCCEEDED, Outcome.SUCCESS, Effect.ALL
+    elif record.some:
+        state, outcome, effect = State.PARTIAL, Outcome.PARTIAL, Effect.SOME
+    else:
+        state, outcome, effect = State.NEW, None, Effect.NONE
     kept = replace(
-        record,
-        state=State.SUCCEEDED if applied else State.NEW,
-        outcome=Outcome.SUCCESS if applied else None,
-        effect=Effect.ALL if applied else Effect.NONE,
-        doubted=False,
-        not_before=0.0,
-        fence=record.fence + 1,
+        record, state=state, outcome=outcome, effect=effect, doubted=False, not_before=0.0, fence=record.fence + 1
     )
     return kept, Kept(kept)
 

@@ -12,8 +12,8 @@ from hashlib import blake2b
 
 import orjson
 
-from discovery.exchange import Fault, Request, Response
-from policies.actions import Call, Commit, Heard, Life, Look, Send, Wait, do
+from discovery.exchange import Fault, Response
+from policies.actions import Call, Commit, Heard, Held, Life, Look, Send, Wait, do
 from policies.answers import deferred, doubtful
 from policies.batch import Item
 from policies.claims import LEASE, Change, Outdated, State, upstream_key
@@ -26,26 +26,16 @@ from policies.rules import Rules
 
 
 def finish(
-    call: Call,
-    rules: Rules,
-    whole: Request,
-    first: Response,
-    reading: Reading,
-    *,
-    generation: int,
-    offset: float,
-    repeat_until: float,
-    patience_ends: float,
-    attempts: int,
+    call: Call, rules: Rules, held: Held, first: Response, reading: Reading, attempts: int, patience_ends: float
 ) -> Life[Reply | None]:
-    """Send what `first`, read as `reading`, left unfinished of `whole`, and again, until nothing is left to cure.
+    """Send what `first`, read as `reading`, left unfinished, and again, until nothing is left to cure.
 
-    `offset` turns our monotonic time into the ledger's. None: the record moved on without us.
+    None: the record moved on without us; ask it again.
     """
     tries = 0
     wait: float | None = None
     while True:
-        rest = unfinished(whole, reading) if tries < rules.attempts else None
+        rest = unfinished(held.request, reading) if tries < rules.attempts else None
         if rest is None:
             return (yield from _end(first, reading, attempts))
         moment = yield from do(Look())
@@ -53,7 +43,7 @@ def finish(
         delay = BACKOFF.delay(tries + 1, moment.chance) if wait is None else wait
         pending = _count(reading)
         if moment.now + delay > patience_ends:
-            due = Change(State.PARTIAL, Outcome.PARTIAL, Effect.SOME, not_before=moment.now + offset + delay)
+            due = Change(State.PARTIAL, Outcome.PARTIAL, Effect.SOME, not_before=moment.now + held.offset + delay)
             why = f"{pending} items are still to be sent"
             done = yield from do(Commit(due, why, reply=first, items=items_of(reading, "waiting")))
             return None if isinstance(done, Outdated) else deferred(call, attempts, delay, why, Outcome.PARTIAL)
@@ -66,7 +56,7 @@ def finish(
         marked = yield from do(Commit(mark, f"sending {pending} items again", items=items_of(reading, "sending")))
         if isinstance(marked, Outdated):
             return None
-        key = upstream_key(call.id, generation, _name(reading))
+        key = upstream_key(call.id, held.record.generation, _name(reading))
         answer = yield from do(Send(with_key(rest, rules.idempotency, key)))
         attempts += 1
         tries += 1
@@ -80,10 +70,19 @@ def finish(
                 if items == reading.items:  # refused as a whole: asking again would be told the same
                     return (yield from _end(first, reading, attempts))
                 reading = replace(reading, items=items)
-            case _ if second.effect is not Effect.NONE and moment.now >= repeat_until:
+            case _ if second.effect is not Effect.NONE and moment.now >= held.repeat_until:
                 return (yield from _in_doubt(call, rules, first, reading, attempts, second.why, answer))
             case _:
                 continue
+
+
+def go_on(call: Call, rules: Rules, held: Held, first: Response, patience_ends: float) -> Life[Reply | None]:
+    """Go on with a batch somebody else left: what was kept of its answer says what is still to be sent."""
+    if held.record.state is State.IN_DOUBT:
+        return doubtful(call, rules, held.record.attempt, "some items may or may not have taken effect", None)
+    moment = yield from do(Look())
+    reading = classify(held.request, first, moment.date)
+    return (yield from finish(call, rules, held, first, reading, held.record.attempt, patience_ends))
 
 
 def items_of(reading: Reading, pending: str) -> bytes:

@@ -52,6 +52,7 @@ from policies.claims import (
 from policies.credentials import carried, goes_on, keeping
 from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation, decide
 from policies.doubt import resolvable, says_it_exists
+from policies.finishing import finish, go_on
 from policies.keys import with_credentials, with_key
 from policies.outcome import Effect, Outcome, Reading, classify
 from policies.polling import follow, handle_of
@@ -85,6 +86,8 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
         if isinstance(claimed, Reply):
             return claimed
         match claimed.record.state:
+            case _ if claimed.record.some and claimed.reply is not None:
+                reply = yield from go_on(call, rules, claimed, claimed.reply, patience_ends)
             case State.IN_DOUBT:
                 reply = yield from settle(call, rules, claimed, patience_ends)
             case State.ACCEPTED if claimed.reply is not None:
@@ -220,6 +223,8 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
                 if doubted and rules.lookup and reading.effect is Effect.NONE and says_it_exists(answer):
                     why = f"{reading.why}, which may be what an earlier sending made"
                     return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
+                if reading.outcome is Outcome.PARTIAL and reading.items:
+                    return (yield from finish(call, rules, held, answer, reading, attempts, patience_ends))
                 end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
                 done = yield from do(Commit(end, reading.why, reply=answer))
                 match done:
