@@ -7,6 +7,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: demo test check soak bench lock clean
 .DEFAULT_GOAL := help
 
+SECONDS ?= 300
+
 help:
 	@echo "make demo    the main job end to end, offline, on the embedded store"
 	@echo "make test    lint, types, import rules, tests (under 5 minutes)"
@@ -39,7 +41,8 @@ test: check
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 soak: $(VENV)/.dev
-	$(BIN)/pytest -m slow tests/hostile
+	$(BIN)/python tests/hostile/soak/start.py tests.hostile.soak.run --seconds $(SECONDS)
+	$(BIN)/pytest -m slow
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/run.py

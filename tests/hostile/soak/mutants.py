@@ -1,0 +1,120 @@
+"""Bugs planted on purpose: the classic ways to lose or double an effect. A proof that misses one proves nothing.
+
+Each changes this process's gateway and is planted by `tests.hostile.soak.nursery` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from gateway import ledger
+from gateway.ledger import RedisLedger
+from gateway.link import Script
+from gateway.runner import Runner
+from gateway.wire_connection import Connection
+from policies import claims, lifecycle
+from policies.actions import Claim, Commit, Send
+from policies.claims import Change, Kept, Record, State
+
+FENCE = "if not record or record.fence ~= fence then return record, false end"
+HELD = "if not HELD[record.state] and not settles and not anew and not again then return record, false end"
+
+
+def mark_after_send() -> None:
+    """The intent is made durable after the request, not before it."""
+    perform = Runner.perform
+
+    def late(life: Any) -> Any:
+        result: Any = None
+        mark = None
+        while True:
+            try:
+                act = life.send(result)
+            except StopIteration as end:
+                return end.value
+            match act:
+                case Claim(ask=ask):
+                    result = yield replace(act, ask=replace(ask, send=False))
+                case Commit(change=Change(state=State.SENDING)):
+                    mark, result = act, Kept(Record(State.SENDING, ""))
+                case Send():
+                    result = yield act
+                    if mark is not None:
+                        yield mark
+                        mark = None
+                case _:
+                    result = yield act
+
+    async def performed(self: Runner, life: Any, *arguments: Any) -> Any:
+        return await perform(self, late(life), *arguments)
+
+    Runner.perform = performed  # type: ignore[method-assign]
+
+
+def dropped_fence() -> None:
+    """Whoever once held a step may write as long as somebody does."""
+    _rewrite({FENCE: "if not record then return record, false end"})
+
+
+def unconditional_complete() -> None:
+    """An end is written whatever the record says, as a plain SET would."""
+    _rewrite({FENCE: "if not record then return record, false end", HELD: ""})
+
+
+def delete_on_exception() -> None:
+    """A call whose answer was lost is forgotten, so that it 'can be retried'."""
+    change = RedisLedger.change
+
+    async def changed(self: RedisLedger, call: str, fence: int, wish: Change, **rest: Any) -> Any:
+        done = await change(self, call, fence, wish, **rest)
+        if wish.state is State.IN_DOUBT:
+            await self._link.do("DEL", ledger._key(call))
+        return done
+
+    RedisLedger.change = changed  # type: ignore[method-assign]
+
+
+def new_key_on_retry() -> None:
+    """Each life of a call mints an idempotency key of its own, as SDKs do."""
+
+    def fresh(*_: Any) -> str:
+        return os.urandom(16).hex()
+
+    assert lifecycle.upstream_key is claims.upstream_key
+    lifecycle.upstream_key = fresh
+
+
+def ignoring_not_after() -> None:
+    """A request leaves although the lease it was to leave under has ended."""
+    start = Connection.start
+
+    def started(self: Connection, *arguments: Any, **options: Any) -> Any:
+        return start(self, *arguments, **{**options, "not_after": None})
+
+    Connection.start = started  # type: ignore[method-assign]
+
+
+def _rewrite(words: dict[str, str]) -> None:
+    """Put other words into every script of the ledger that has them; at least one must."""
+    met = dict.fromkeys(words, False)
+    for name, script in list(vars(ledger).items()):
+        if isinstance(script, Script):
+            text = script.text
+            for old, new in words.items():
+                met[old] |= old in text
+                text = text.replace(old, new)
+            setattr(ledger, name, Script(text))
+    assert all(met.values()), f"no script says: {met}"
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "mark-after-send": mark_after_send,
+    "dropped-fence": dropped_fence,
+    "unconditional-complete": unconditional_complete,
+    "delete-on-exception": delete_on_exception,
+    "new-key-on-retry": new_key_on_retry,
+    "ignoring-not-after": ignoring_not_after,
+}

@@ -1,0 +1,113 @@
+"""The proof by killing, for people: `make soak`, or
+
+    python tests/hostile/soak/start.py tests.hostile.soak.run [--seconds 300] [--seed N] [--json]
+
+A third of the time goes to deaths at each boundary of small scenarios (each, then pairs); the rest is a soak.
+Exit code 1 when an invariant was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+
+from tests.hostile.soak.crashes import SCENARIOS, Tally, boundaries, trials
+from tests.hostile.soak.soak import Report, soak
+from tests.hostile.soak.world import a_world
+
+CRASHES = 1 / 3
+"""The part of the time that is spent on boundaries."""
+
+
+async def crashes(seconds: float, seed: int) -> tuple[Tally, dict[str, str]]:
+    """Die at each boundary of each scenario, then at pairs, until the time is up."""
+    until = asyncio.get_running_loop().time() + seconds
+    total, told = Tally(), {}
+    dice = random.Random(seed)
+    async with a_world("no") as world:  # what is killed here is never the engine
+        every = [(scenario, len(await boundaries(world, scenario))) for scenario in SCENARIOS]
+        for scenario, count in every:
+            tally = await trials(world, scenario, ((at,) for at in range(1, count + 1)), until=until)
+            told[scenario.name] = f"{tally.kills} of {count} boundaries"
+            total.add(tally)
+            say(f"  {scenario.name}: {told[scenario.name]}")
+        for scenario, count in every:
+            pairs = [(one, other) for one in range(1, count + 1) for other in range(1, count + 1)]
+            dice.shuffle(pairs)
+            left = until - asyncio.get_running_loop().time()
+            share = asyncio.get_running_loop().time() + left / (len(every) - every.index((scenario, count)))
+            tally = await trials(world, scenario, pairs, until=share)
+            if tally.trials:
+                told[scenario.name] += f", {tally.trials} of {len(pairs)} pairs"
+                say(f"  {scenario.name}: {told[scenario.name]}")
+            total.add(tally)
+    return total, told
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+async def main(words: list[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends with us
+    read = argparse.ArgumentParser(description="Kill gateways and count effects.")
+    read.add_argument("--seconds", type=float, default=300.0)
+    read.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
+    read.add_argument("--fsync", choices=["always", "everysec"], default="always")
+    read.add_argument("--mutant", default="", help="plant this bug; the proof should then fail")
+    read.add_argument("--no-boundaries", action="store_true", help="only the soak")
+    read.add_argument("--json", action="store_true")
+    told = read.parse_args(words)
+    began = time.time()
+    tally, scenarios = Tally(), {}
+    if not told.no_boundaries:
+        say("dying at each boundary of small scenarios")
+        tally, scenarios = await crashes(told.seconds * CRASHES, told.seed)
+    say("soaking")
+    async with a_world(told.fsync) as world:
+        left = told.seconds - (time.time() - began)
+        report = await soak(world, seed=told.seed, seconds=max(10.0, left), fsync=told.fsync, mutant=told.mutant)
+    if told.json:
+        print(json.dumps({"boundaries": vars(tally), "scenarios": scenarios, "soak": report.as_json()}))
+    else:
+        print(_table(tally, scenarios, report))
+    return 1 if tally.violations or not report.held else 0
+
+
+def _table(tally: Tally, scenarios: dict[str, str], report: Report) -> str:
+    lines = []
+    if scenarios:
+        lines += ["Deaths at boundaries", *(f"  {name}: {what}" for name, what in scenarios.items())]
+        lines += [f"  kills {tally.kills}, effects {tally.effects}, never reached {tally.missed}"]
+        lines += [f"  doubts {_counts(tally.doubts)}"]
+        lines += [f"  violations {len(tally.violations)}", *(f"    {text}" for text in tally.violations[:20])]
+    lines += [f"Soak of {report.seconds:.0f} s (seed {report.seed}, appendfsync {report.fsync})"]
+    lines += [
+        f"  kills {report.kills}: {report.kills_at_instants} of gateways at random instants, "
+        f"{report.kills_at_boundaries} at {report.boundaries} kinds of boundary, "
+        f"{report.kills_of_engine} of the engine",
+        f"  stops past a lease {report.stops}",
+        f"  workflows {report.workflows}, steps {report.steps}, calls {report.calls}, replays {report.replays}",
+        f"  sendings {report.sendings}, effects {report.effects}",
+        f"  doubts {_counts(report.doubts)}",
+        f"  told {_counts(report.told)}",
+        f"  doubled {report.doubled}, lost {report.lost}, forgotten {report.forgotten}, changed {report.changed}, "
+        f"early {report.early}, repeated {report.repeated}, unexpected {report.unexpected}",
+    ]
+    lines += [f"    {text}" for text in report.violations[:20]]
+    verdict = "every invariant held" if report.held and not tally.violations else "INVARIANTS WERE BROKEN"
+    lines += [f"{tally.kills + report.kills} kills: {verdict}"]
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return f"{sum(counts.values())} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,285 @@
+"""What a proof needs around it: gateways and an engine to kill, a way to ask them, an upstream that counts.
+
+All of it lives on the event loop of the proof; the upstream counts on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from fixtures.upstreams.counting import Counting
+from gateway.engine_binary import find_binary
+from tests.hostile.serving import die_with_parent
+
+START = str(Path(__file__).with_name("start.py"))
+
+PATIENCE = 30.0
+"""Seconds for what must come: a start, an answer. Long, for a busy machine."""
+
+CONFIG = """
+[retention]
+ended = "1h"
+
+[upstreams.shop]
+base_url = "{url}"
+timeout = "4s"
+
+[upstreams.till]
+base_url = "{url}/keyed"
+timeout = "4s"
+idempotency = {{ carrier = "header", name = "Idempotency-Key", window = "1h" }}
+"""
+"""`shop` has no idempotency, `till` honours keys. An answer that takes longer than 4 s counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller was told."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> str:
+        """The slug of an answer the gateway made itself, else nothing."""
+        if self.headers.get("content-type") != "application/problem+json":
+            return ""
+        return str(json.loads(self.body)["type"]).rpartition("/")[2]
+
+
+async def ask(url: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer | None:
+    """Ask once, on a connection of its own. None: no whole answer came."""
+    parts = urlsplit(url)
+    writer = None
+    try:
+        async with asyncio.timeout(PATIENCE + 10):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+            lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
+            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+            return _read(await reader.read(-1))
+    except (OSError, TimeoutError):
+        return None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+
+
+def _read(data: bytes) -> Answer | None:
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    line, *fields = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+    if len(body) < int(headers.get("content-length", "0")):
+        return None
+    return Answer(int(line.split(" ")[1]), headers, body)
+
+
+@dataclass(slots=True)
+class Running:
+    """A gateway in a process of its own."""
+
+    pid: int
+    place: Path
+    ended: asyncio.Future[int]
+    url: str = ""
+    stopped: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended.done()
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.stopped = False
+        self._signal(signal.SIGCONT)
+
+    def is_stopped(self) -> bool:
+        """Does Linux say that it is stopped?"""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def points(self) -> list[str]:
+        """What it said of boundaries."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.place.with_suffix(".points").read_text().splitlines()
+        return []
+
+    def hit(self) -> str:
+        """The label of the boundary it was signalled at, else nothing."""
+        return next((line[1:].partition(" ")[2] for line in self.points() if line.startswith("!")), "")
+
+    def _signal(self, number: int) -> None:
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class Engine:
+    """A real engine of the proof's own, on a private socket, which may be killed and started again."""
+
+    def __init__(self, home: Path, fsync: Literal["always", "everysec", "no"]) -> None:
+        self._home = home
+        self._socket = home / "s"
+        self.url = f"unix://{self._socket}"
+        self._command = [find_binary().path, "--port", "0", "--unixsocket", str(self._socket), "--dir", str(home)]
+        self._command += [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            fsync,
+            "--save",
+            "",
+            "--aof-use-rdb-preamble",
+            "no",
+        ]
+        self._command += ["--maxmemory-policy", "noeviction", "--logfile", str(home / "log")]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it has read its journal."""
+        self._process = await asyncio.create_subprocess_exec(*self._command, preexec_fn=die_with_parent)
+        async with asyncio.timeout(PATIENCE):
+            while not await self._answers():
+                await asyncio.sleep(0.01)
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+        self._socket.unlink(missing_ok=True)
+
+    @property
+    def journal(self) -> Path:
+        """The file its newest commands are in."""
+        return max(self._home.glob("appendonlydir/*.incr.aof"), key=lambda path: path.stat().st_mtime)
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            writer.write(b"PING\r\n")
+            said = await reader.readline()
+            writer.close()
+            return said == b"+PONG\r\n"
+        return False
+
+
+@dataclass
+class World:
+    """One store, one upstream, and as many gateways as one starts."""
+
+    home: Path
+    engine: Engine
+    upstream: Counting
+    running: list[Running] = field(default_factory=list)
+    _nursery: asyncio.subprocess.Process | None = None
+    _born: dict[int, asyncio.Future[int]] = field(default_factory=dict)
+    _ended: dict[int, asyncio.Future[int]] = field(default_factory=dict)
+    _number: itertools.count[int] = field(default_factory=itertools.count)
+
+    async def gateway(
+        self,
+        at: int = 0,
+        number: int = signal.SIGKILL,
+        *,
+        trace: bool = False,
+        mutant: str = "",
+        listens: bool = True,
+    ) -> Running:
+        """Start a gateway and wait until it listens. It signals itself `number` at the `at`-th boundary."""
+        assert self._nursery is not None and self._nursery.stdin is not None
+        order = next(self._number)
+        place = self.home / f"g{order}"
+        argv = ["serve", "--json", "--listen", "127.0.0.1:0", "--data", str(self.home / "data")]
+        argv += ["--store", self.engine.url, "--config", str(self.home / "gimbal.toml")]
+        told: dict[str, Any] = {"id": order, "argv": argv, "out": f"{place}.out", "points": f"{place}.points"}
+        told |= {"at": at, "signal": int(number), "trace": trace, "mutant": mutant}
+        born = self._born[order] = asyncio.get_running_loop().create_future()
+        self._nursery.stdin.write(json.dumps(told).encode() + b"\n")
+        pid = await born
+        one = Running(pid, place, self._ended[pid])
+        self.running.append(one)
+        async with asyncio.timeout(PATIENCE):
+            while one.alive and not one.url:
+                await asyncio.sleep(0.01)
+                with contextlib.suppress(FileNotFoundError, IndexError, ValueError, KeyError):
+                    one.url = json.loads(Path(f"{place}.out").read_text().splitlines()[-1])["url"]
+        return one
+
+    def forget(self, one: Running) -> None:
+        """Delete what an ended gateway left behind, but not what it complained of."""
+        self.running.remove(one)
+        one.place.with_suffix(".points").unlink(missing_ok=True)
+        out = one.place.with_suffix(".out")
+        if out.exists() and out.read_bytes().count(b"\n") <= 1:
+            out.unlink()
+
+    @property
+    def admin(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {(self.home / 'data' / 'admin-token').read_text().strip()}"}
+
+    async def hear(self) -> None:
+        """Note what the nursery says, until it ends."""
+        assert self._nursery is not None and self._nursery.stdout is not None
+        while line := await self._nursery.stdout.readline():
+            said = json.loads(line)
+            if "id" in said:
+                self._ended[said["pid"]] = asyncio.get_running_loop().create_future()
+                self._born.pop(said["id"]).set_result(said["pid"])
+            else:
+                self._ended.pop(said["pid"]).set_result(said["ended"])
+        for waiting in (*self._born.values(), *self._ended.values()):
+            if not waiting.done():
+                waiting.set_exception(RuntimeError("the nursery ended"))
+                waiting.exception()  # seen here; who waits sees it too
+
+
+@asynccontextmanager
+async def a_world(fsync: Literal["always", "everysec", "no"] = "always") -> AsyncIterator[World]:
+    """Open a world; everything in it ends with the block, and with us."""
+    home = Path(tempfile.mkdtemp(prefix="gimbal-soak-"))
+    (home / "engine").mkdir()
+    engine = Engine(home / "engine", fsync)
+    pipe = asyncio.subprocess.PIPE
+    with Counting() as upstream:
+        (home / "gimbal.toml").write_text(CONFIG.format(url=upstream.url))
+        world = World(home, engine, upstream)
+        await engine.start()
+        world._nursery = await asyncio.create_subprocess_exec(
+            *(sys.executable, START, "tests.hostile.soak.nursery"),
+            stdin=pipe,
+            stdout=pipe,
+            preexec_fn=die_with_parent,
+        )
+        hearing = asyncio.create_task(world.hear())
+        try:
+            yield world
+        finally:
+            world._nursery.kill()
+            await world._nursery.wait()
+            await hearing
+            await engine.kill()
+            shutil.rmtree(home, ignore_errors=True)
