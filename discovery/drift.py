@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import exp, log
 from typing import Any, TypeAlias
 
 from discovery import traffic
@@ -55,7 +55,8 @@ Place: TypeAlias = "tuple[str, tuple[str, ...]]"
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One change, as `interface.md` 7 has it. `evidence` counts looks; `first_seen` is epoch seconds, if known."""
+    """One change. `evidence` counts looks, and entities among them; `p` there bounds the probability that chance
+    alone shows as much. `first_seen` is epoch seconds, where the traffic told the time."""
 
     operation: str
     kind: str
@@ -139,6 +140,7 @@ def _drift(
         "entities_after": step.after,
         "flipped": step.flips,
         "odds": round(step.odds, 1),
+        "p": float(f"{exp(-step.odds):.1e}"),
         "answer": since.seq,
         **more,
     }

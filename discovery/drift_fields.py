@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from discovery.drift_odds import Look, Noise, Step, end, onset
+from discovery.drift_odds import Look, Step, end, onset
 from discovery.drift_sketch import NULL, STRONG, parent_of
 from discovery.drift_watch import Seen
+
+FEW = 4
+"""Keys below which an object is no map: too few to tell a habit."""
 
 SETTLED = 8
 """Entities whose values must be known before a set of values can be held for closed."""
@@ -111,31 +114,10 @@ def looks_at(cells: Sequence[Cell], units: Sequence[int], so: Callable[[Cell], b
     return [(cell.answer, units[cell.answer], so(cell)) for cell in cells]
 
 
-def is_map(pointer: str, found: Tables, members: Sequence[str], until: int) -> bool:
-    """Tell whether an object's keys are data: before `until`, new ones kept coming, few of them twice."""
-    if len(members) < 4:
-        return False
-    counts = []
-    for member in members:
-        counts.append(sum(cell.present > 0 for cell in found[member] if cell.answer < until))
-    seen = [count for count in counts if count]
-    return len(seen) >= 3 and sum(count <= 2 for count in seen) > 0.5 * len(seen)
-
-
-def noise_of(found: Tables, units: Sequence[int]) -> Noise:
-    """Return how often, over all places, a known entity's field came or went from one look to the next."""
-    flips = again = 0
-    for pointer, cells in found.items():
-        if not pointer or pointer.endswith("/*"):
-            continue
-        last: dict[int, bool] = {}
-        for cell in cells:
-            unit, so = units[cell.answer], cell.present > 0
-            if unit in last:
-                again += 1
-                flips += last[unit] != so
-            last[unit] = so
-    return Noise(max(0.01, (flips + 0.5) / (again + 50)))
+def is_map(found: Tables, members: Sequence[str]) -> bool:
+    """Tell whether an object's keys are data: new ones keep coming, most of them in one or two answers only."""
+    rare = sum(sum(cell.present > 0 for cell in found[member]) <= 2 for member in members)
+    return len(members) >= FEW and rare > 0.5 * len(members)
 
 
 def changes(answers: Sequence[Seen], units: Sequence[int], closed: Callable[[str], bool]) -> Iterator[Change]:
@@ -148,7 +130,7 @@ def changes(answers: Sequence[Seen], units: Sequence[int], closed: Callable[[str
     for pointer in found:
         if pointer and not pointer.endswith("/*"):
             members[parent_of(pointer)].append(pointer)
-    maps = {pointer for pointer in members if is_map(pointer, found, members[pointer], len(answers))}
+    maps = {pointer for pointer in members if is_map(found, members[pointer])}
     for pointer, cells in found.items():
         if any(pointer.startswith(one + "/") for one in maps):
             continue

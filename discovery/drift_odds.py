@@ -24,12 +24,11 @@ Look: TypeAlias = "tuple[int, int, bool]"
 """(index of the answer, unit, whether it was so)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How often a known unit flips without any change: a floor, and flips per second look where that is more."""
+NOISE = 0.01
+"""How often a known entity's field comes, goes or changes its kind while the API does not, to begin with."""
 
-    rate: float = 0.01
-    weight: float = 8.0
+WEIGHT = 8.0
+"""How many looks that beginning is worth; what the field itself shows outweighs it soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,10 @@ class Step:
     looks_hit: int
 
 
-def onset(looks: Sequence[Look], past: int = 0, noise: Noise = Noise()) -> Step | None:
-    """Judge that something never was so, and from some look on was. None when it always was, or never.
-
-    `past` counts earlier looks, not so either, of which nothing else is known.
-    """
+def onset(looks: Sequence[Look]) -> Step | None:
+    """Judge that something never was so, and from some look on was. None when it always was, or never."""
     first = next((place for place, look in enumerate(looks) if look[2]), None)
-    if first is None or (first == 0 and not past):
+    if not first:
         return None
     known = {unit for _, unit, _ in looks[:first]}
     again = first - len(known)
@@ -80,29 +76,27 @@ def onset(looks: Sequence[Look], past: int = 0, noise: Noise = Noise()) -> Step 
         stated_flips = flips
         stated_news, of_fresh = news - 1, of_fresh - 1
     changed = _run(stated_flips + stated_news, of_met + of_fresh, 0.5, 0.5)
-    chance = _run(stated_news, of_fresh, 0.5, 0.5 + len(known) + past / 2)
-    flipped = _run(
-        stated_flips, of_met, noise.rate * noise.weight + wavering, (1 - noise.rate) * noise.weight + again
-    )
+    chance = _run(stated_news, of_fresh, 0.5, 0.5 + len(known))
+    flipped = _run(stated_flips, of_met, NOISE * WEIGHT + wavering, (1 - NOISE) * WEIGHT + again)
     return Step(
         looks[first][0],
         changed - chance - flipped,
-        len(known) + past,
+        len(known),
         len(met) + len(fresh),
         flips + news,
         flips,
-        first + past,
+        first,
         len(looks) - first,
         hits,
     )
 
 
-def end(looks: Sequence[Look], noise: Noise = Noise()) -> Step | None:
+def end(looks: Sequence[Look]) -> Step | None:
     """Judge that something was so, and from some look on never was again. `at` is the first look without.
 
     `before` and `after` are as in time: `hits` counts units that were so before.
     """
-    step = onset(looks[::-1], 0, noise)
+    step = onset(looks[::-1])
     if step is None:
         return None
     last = next(place for place in range(len(looks) - 1, -1, -1) if looks[place][2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from discovery.drift_sketch import name_of, parent_of
@@ -36,6 +36,7 @@ class Pair:
     compared: int
     distinct: int
     likeness: float
+    contested: bool = False
 
     @property
     def score(self) -> float:
@@ -43,8 +44,8 @@ class Pair:
 
     @property
     def sure(self) -> bool:
-        """Whether values alone prove it: several entities, several values."""
-        return self.same >= 2 and self.distinct >= 2 and self.score >= SAME
+        """Whether values alone prove it: several entities, several values, no other candidate as good."""
+        return not self.contested and self.same >= 2 and self.distinct >= 2 and self.score >= SAME
 
 
 Values = Mapping[tuple[str, int], int]
@@ -95,7 +96,7 @@ def pairs_of(
             and not any(other.before == one.before or other.after == one.after for one in taken)
         ]
         if all(pair.likeness >= other.likeness + CLEAR for other in rivals):
-            taken.append(pair)
+            taken.append(replace(pair, contested=bool(rivals)))
     return taken
 
 

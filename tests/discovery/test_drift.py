@@ -165,3 +165,54 @@ def test_a_change_is_told_in_a_sentence_with_its_moment_and_counts() -> None:
         "GET /orders/{order_id}: /total is called /sum now (same values for 10 of 10 that were seen under both), "
         "since 2025-10-09 08:55 UTC; there in 20 of 20 before, in none of 10 since"
     )
+
+
+WORDS = [
+    "name",
+    "full_name",
+    "title",
+    "label",
+    "total",
+    "total_cents",
+    "amount",
+    "ref",
+    "reference",
+    "note",
+    "state",
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_look_alike_is_ever_proved_a_rename(seed: int) -> None:
+    """Fields go and others come at once: with a twin's value, another entity's, a constant, other units."""
+    dice = random.Random(seed)
+    old, new, twin = dice.sample(WORDS, 3)
+    trap = dice.choice(["ambiguous", "foreign", "constant", "units", "kept"])
+
+    def before(number: int) -> dict[str, object]:
+        value = "EUR" if trap == "constant" else 1000 + number * 37
+        return {"id": f"ord_{number:06}", "extra": number * 7919, old: value}
+
+    def after(number: int) -> dict[str, object]:
+        value: object = 1000 + number * 37
+        told: dict[str, object] = {"id": f"ord_{number:06}", "extra": number * 7919}
+        match trap:
+            case "ambiguous":
+                return told | {new: value, twin: value}
+            case "foreign":
+                return told | {new: 1000 + (number + 1) * 37}
+            case "constant":
+                return told | {new: "EUR"}
+            case "units":
+                return told | {new: (1000 + number * 37) * 100}
+            case _:
+                return told | {old: value, new: value}
+
+    numbers = [dice.randrange(25) for _ in range(60)]
+    exchanges = [got(number, before(number)) for number in numbers[:30]]
+    exchanges += [got(number, after(number)) for number in numbers[30:]]
+
+    told = found(exchanges)
+
+    assert told
+    assert [one for one in told if one.kind in ("field-renamed", "field-moved") and one.evidence["sure"]] == []
