@@ -25,7 +25,7 @@ from gateway.problems import LedgerUnavailable
 from policies.claims import SHARDS, Ask, Change, Granted, State
 
 LOOK = 1.0
-"""Seconds between looks, on the average: calls deferred by others for less than that may start so much late."""
+"""Seconds between looks at most, half at least: what others defer for less than that may start so much late."""
 
 HOLD = 2.0
 """Seconds a call that was taken is told to nobody else: its claim follows in milliseconds, or its taker died."""
@@ -93,7 +93,7 @@ class Sweeper:
         now = self._clock.monotonic()
         if now >= self._looks_at:
             heads = await self._ledger.heads()
-            self._looks_at = now + LOOK * (0.5 + self._clock.chance())
+            self._looks_at = now + LOOK * (0.5 + self._clock.chance() / 2)
             self._heads = [now + seconds for seconds in heads]
         if now >= self._reaps_at:
             await self._reap(now)
