@@ -7,7 +7,7 @@ from math import log
 from typing import Protocol
 
 from discovery.drift_odds import Step, end, onset
-from discovery.drift_sketch import STRONG, Row, parent_of
+from discovery.drift_sketch import STRONG, Row, name_of, parent_of
 from discovery.drift_watch import GONE, REFUSED, Seen
 
 CERTAIN = log(1e4)
@@ -91,17 +91,18 @@ def newly_required(seen: Sequence[Seen]) -> Iterator[tuple[tuple[str, str], Step
 def _at_home(
     named: Sequence[tuple[str, str]], seen: Sequence[Seen]
 ) -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """Return each place with what refusals called it: a name that only bodies ever held is none of the query's."""
+    """Return each place with what refusals called it. Many say the name alone: it goes where requests have it."""
     bodies = {row.pointer for one in seen for row in one.body}
     queries = {row.pointer for one in seen for row in one.query}
     found: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for where, pointer in named:
-        home = where
-        if where == "request.query" and pointer in bodies - queries:
-            home = "request.body"
-        elif where == "request.body" and pointer in queries - bodies:
-            home = "request.query"
-        found.setdefault((home, pointer), set()).add((where, pointer))
+        home = (where, pointer)
+        if pointer not in (bodies if where == "request.body" else queries):
+            kin = [("request.body", one) for one in bodies if name_of(one) == name_of(pointer)]
+            kin += [("request.query", one) for one in queries if name_of(one) == name_of(pointer)]
+            if len(kin) == 1:
+                home = kin[0]
+        found.setdefault(home, set()).add((where, pointer))
     return found
 
 
