@@ -17,6 +17,8 @@ from gateway.contracts import RedisContracts
 from gateway.engine import Engine
 from gateway.gate import Gate, Known
 from gateway.journal import Journal
+from gateway.knowledge import Knowledge
+from gateway.learner import Learner
 from gateway.ledger import RedisLedger
 from gateway.link import Link
 from gateway.problems import ConfigError
@@ -37,6 +39,7 @@ class Gateway:
     gate: Gate
     ledger: RedisLedger
     journal: Journal
+    knowledge: Knowledge
     durability: Durability
     engine: Engine | None
     store: str
@@ -92,6 +95,12 @@ async def open_gateway(
         }
         for known in upstreams.values():
             stack.push_async_callback(known.wire.aclose)
+        contracts = RedisContracts(Link(url), Vault(keys(settings)))
+        stack.push_async_callback(contracts.aclose)
+        bases = {name: rules.base_url for name, rules in settings.upstreams.items()}
+        learner = Learner(contracts, keys(settings)[0], bases)
+        stack.push_async_callback(learner.aclose)
+        learner.start()
         journal = Journal()
         gate = Gate(
             upstreams,
@@ -100,12 +109,13 @@ async def open_gateway(
             default_workflow=settings.default_workflow,
             keys_kept=settings.retention.keys,
             keeps_credentials=settings.store is None or settings.key is not None,
+            observe=learner.observe,
         )
         stack.push_async_callback(gate.runner.aclose)
         retention = settings.retention
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
-        yield Gateway(gate, ledger, journal, durability, engine, url)
+        yield Gateway(gate, ledger, journal, Knowledge(contracts), durability, engine, url)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

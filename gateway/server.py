@@ -215,6 +215,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
         kept=settings.retention.ended,
         metrics=gateway.journal.metrics,
         trouble=trouble,
+        contracts=gateway.knowledge,
     )
 
 

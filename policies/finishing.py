@@ -17,6 +17,7 @@ from policies.actions import Call, Commit, Heard, Held, Life, Look, Send, Wait, 
 from policies.answers import deferred, doubtful
 from policies.batch import Item
 from policies.claims import LEASE, Change, Outdated, State, upstream_key
+from policies.credentials import goes_on, keeping
 from policies.disposition import BACKOFF
 from policies.keys import with_key
 from policies.outcome import Effect, Outcome, Reading, classify
@@ -43,13 +44,18 @@ def finish(
         delay = BACKOFF.delay(tries + 1, moment.chance) if wait is None else wait
         pending = _count(reading)
         if moment.now + delay > patience_ends:
-            due = Change(State.PARTIAL, Outcome.PARTIAL, Effect.SOME, not_before=moment.now + held.offset + delay)
+            until = moment.now + held.offset + delay
+            kept, credentials = keeping(call)
+            due = Change(State.PARTIAL, Outcome.PARTIAL, Effect.SOME, not_before=until, credentials=kept)
             why = f"{pending} items are still to be sent"
-            done = yield from do(Commit(due, why, reply=first, items=items_of(reading, "waiting")))
-            return None if isinstance(done, Outdated) else deferred(call, attempts, delay, why, Outcome.PARTIAL)
+            told = items_of(reading, "waiting")
+            done = yield from do(Commit(due, why, reply=first, items=told, credentials=credentials))
+            if isinstance(done, Outdated):
+                return None
+            return deferred(call, attempts, delay, why, Outcome.PARTIAL, alone=goes_on(done.record))
         paused = Change(State.PARTIAL, Outcome.PARTIAL, Effect.SOME, keep=LEASE)
-        kept = yield from do(Commit(paused, reading.why, reply=first, items=items_of(reading, "waiting")))
-        if isinstance(kept, Outdated):
+        held_on = yield from do(Commit(paused, reading.why, reply=first, items=items_of(reading, "waiting")))
+        if isinstance(held_on, Outdated):
             return None
         yield from do(Wait(delay, f"{pending} items are still to be sent"))
         mark = Change(State.SENDING, effect=Effect.SOME, keep=LEASE)

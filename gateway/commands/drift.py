@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +34,8 @@ def drift(
 
     Exits with 1 when something changed that breaks callers, with 0 otherwise.
     """
+    from gateway.knowledge import as_object
+
     found = asyncio.run(_read(read_settings(config, data, store), name))
     if sarif:
         put(json.dumps(as_sarif(name, found), ensure_ascii=False, indent=1))
@@ -48,26 +49,16 @@ def drift(
 
 
 async def _read(settings: Settings, name: str) -> list[Drift]:
-    from discovery.drift import drifts, templates_of
-    from discovery.drift_watch import Watch
-    from discovery.traffic import Evidence
     from gateway.compose import open_contracts
+    from gateway.knowledge import drifts_of
 
     async with open_contracts(settings) as contracts:
-        looks, evidence = await contracts.remembered(name), await contracts.evidence(name)
-        overrides = await contracts.overrides(name)
+        found = await drifts_of(contracts, name)
         known = await contracts.upstreams()
-    if looks is None or evidence is None:
+    if found is None:
         others = f"; known: {', '.join(known)}" if known else ""
         raise GimbalError(f"nothing is known of {name!r}{others}. gimbal learn FILE --upstream {name} learns it")
-    return drifts(Watch.load(looks), templates_of(Evidence.load(evidence), overrides))
-
-
-def as_object(drift: Drift) -> dict[str, Any]:
-    """Return a drift as `--json` and `drift.json` have it."""
-    from discovery.drift_telling import tell
-
-    return {**asdict(drift), "evidence": dict(drift.evidence), "message": tell(drift)}
+    return found
 
 
 def as_sarif(name: str, found: list[Drift]) -> dict[str, Any]:

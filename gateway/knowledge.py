@@ -1,0 +1,45 @@
+"""What is known of upstreams, for whoever asks: contracts as OpenAPI documents, drift as plain objects."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from discovery.drift import Drift, drifts, templates_of
+from discovery.drift_telling import tell
+from discovery.drift_watch import Watch
+from discovery.exchange import Json
+from discovery.store import ContractStore
+from discovery.traffic import Evidence
+
+
+class Knowledge:
+    """The console's `Contracts` port over a `ContractStore`."""
+
+    def __init__(self, store: ContractStore) -> None:
+        self._store = store
+
+    async def openapi(self, upstream: str, revision: int | None) -> dict[str, Json] | None:
+        found = await self._store.revision(upstream, revision)
+        return None if found is None else found.document
+
+    async def drift(self, upstream: str) -> list[Json] | None:
+        found = await drifts_of(self._store, upstream)
+        return None if found is None else [as_object(one) for one in found]
+
+
+async def drifts_of(store: ContractStore, upstream: str) -> list[Drift] | None:
+    """Return what changed at `upstream`, most severe first; None where nothing was learned of it."""
+    evidence, looks = await store.evidence(upstream), await store.remembered(upstream)
+    if evidence is None or looks is None:
+        return None
+    overrides = await store.overrides(upstream)
+    return await asyncio.to_thread(
+        lambda: drifts(Watch.load(looks), templates_of(Evidence.load(evidence), overrides))
+    )
+
+
+def as_object(drift: Drift) -> dict[str, Any]:
+    """Return a drift as `gimbal drift --json` and `drift.json` have it."""
+    return {**asdict(drift), "evidence": dict(drift.evidence), "message": tell(drift)}
