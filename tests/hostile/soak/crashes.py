@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,6 +24,9 @@ AT_ONCE = 24
 ENOUGH = 90.0
 """Seconds a workflow may take in all: many leases and stated waits."""
 
+LAST_BOUNDARY = 0.5
+"""Seconds a gateway may take from a workflow's last answer to its own last boundary."""
+
 Steps = tuple[tuple[str, str], ...]
 
 
@@ -34,6 +37,7 @@ class Scenario:
     name: str
     steps: Steps
     callers: int = 1
+    leaves: bool = False  # the caller is gone for good once the gateway said that it goes on alone
 
 
 SCENARIOS = (
@@ -44,6 +48,7 @@ SCENARIOS = (
     Scenario("the answer lost after the effect, under a key", (("till", "drop-after,ok"),)),
     Scenario("three steps", (("shop", "ok"), ("till", "ok"), ("shop", "ok"))),
     Scenario("two callers of one step", (("shop", "ok"),), callers=2),
+    Scenario("put off, and finished without its caller", (("shop", "429:1,ok"),), leaves=True),
 )
 
 SLOW_SECOND = Scenario("told to wait, and the second answer slow", (("shop", "429:1,slow:3"),))
@@ -74,13 +79,13 @@ class Tally:
 
 async def boundaries(world: World, scenario: Scenario) -> list[str]:
     """Return the labels of all boundaries, in the order of one undisturbed run."""
-    traced = await world.gateway(trace=True)
-    name = f"count-{traced.pid}"
-    caller = Caller(world, Oracle(world.upstream), lambda: [traced])
-    done = await _callers(caller, name, scenario, ENOUGH)
-    traced.kill()
-    await traced.ended
-    assert all(done), f"{scenario.name}: not done undisturbed; told {caller.told}"
+    for trace in (False, True):  # the first also teaches the store the scripts
+        traced = await world.gateway(trace=trace)
+        caller = Caller(world, Oracle(world.upstream), lambda one=traced: [one])
+        done = await _callers(caller, f"count-{traced.pid}", scenario, ENOUGH)
+        traced.kill()
+        await traced.ended
+        assert all(done), f"{scenario.name}: not done undisturbed; told {caller.told}"
     return [line.partition(" ")[2] for line in traced.points()]
 
 
@@ -98,7 +103,7 @@ async def trial(
     async with _gateways(world, current, deaths, number, mutant) as first:
         name = f"trial-{first.pid}"
         steps = [_step(name, index, *step) for index, step in enumerate(scenario.steps)]
-        living = asyncio.gather(*_lives(caller, name, steps, scenario.callers, ENOUGH))
+        living = asyncio.gather(*_lives(caller, name, steps, scenario, ENOUGH))
         if wake:
             await _stop_and_wake(world, caller, current, living, steps, mutant, wake, tally)
         else:
@@ -114,7 +119,7 @@ async def trial(
     tally.doubts += caller.oracle.doubts
     at = f"{scenario.name}, {'stop' if wake else 'death'} at {deaths} {wake} ({list(tally.hit)})"
     found = tally.violations + caller.violations + caller.oracle.violations(steps)
-    tally.violations = [f"{at}: {violation}" for violation in found]
+    tally.violations = [f"{violation} ({at})" for violation in found]
     return tally
 
 
@@ -143,6 +148,7 @@ async def _die_in_turn(
     for turn in range(1, len(deaths) + 1):
         dying = current[-1]
         await asyncio.wait({living, dying.ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({dying.ended}, timeout=LAST_BOUNDARY)
         if not dying.ended.done():
             tally.missed += 1
             return
@@ -175,7 +181,7 @@ async def _stop_and_wake(
     current.append(await world.gateway(mutant=mutant))
     # The callers at the stopped one wait on; another run of the same workflow finds the other gateway.
     name = f"trial-{stopped.pid}"
-    second = asyncio.gather(*_lives(caller, name, steps, 1, ENOUGH))
+    second = asyncio.gather(*_lives(caller, name, steps, SLOW_SECOND, ENOUGH))
     while not second.done():
         if wake == "sends" and sum(world.upstream.sendings[step.ref] for step in steps) > sent:
             break
@@ -187,12 +193,16 @@ async def _stop_and_wake(
 
 async def _callers(caller: Caller, name: str, scenario: Scenario, seconds: float) -> list[bool]:
     steps = [_step(name, index, *step) for index, step in enumerate(scenario.steps)]
-    return await asyncio.gather(*_lives(caller, name, steps, scenario.callers, seconds))
+    return await asyncio.gather(*_lives(caller, name, steps, scenario, seconds))
 
 
-def _lives(caller: Caller, name: str, steps: list[Step], callers: int, seconds: float) -> list[object]:
+def _lives(
+    caller: Caller, name: str, steps: list[Step], scenario: Scenario, seconds: float
+) -> list[Coroutine[object, object, bool]]:
     until = asyncio.get_running_loop().time() + seconds
-    return [caller.live(name, steps, until) for _ in range(callers)]
+    if scenario.leaves:
+        return [caller.leave(name, steps[0], until)]
+    return [caller.live(name, steps, until) for _ in range(scenario.callers)]
 
 
 def _step(workflow: str, index: int, upstream: str, modes: str) -> Step:

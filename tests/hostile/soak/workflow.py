@@ -21,6 +21,9 @@ AGAIN = frozenset(
 )
 """Problems a caller answers by repeating the step. (`key-reused` is a violation; see `_told`.)"""
 
+ALONE = 20.0
+"""Seconds in which what was put off for a second or two has to end without its caller, leases included."""
+
 
 @dataclass
 class Caller:
@@ -33,6 +36,7 @@ class Caller:
     hangs_up: float = 0.0  # of its calls, the part it does not wait for
     calls: int = 0
     replays: int = 0
+    accepted: set[str] = field(default_factory=set)  # steps the gateway goes on with alone, as it last said
     told: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -44,6 +48,42 @@ class Caller:
                     return False
                 await asyncio.sleep(self.dice.uniform(0.01, 0.1))
         return True
+
+    async def leave(self, workflow: str, step: Step, until: float) -> bool:
+        """Take `step` with no patience until the gateway says that it goes on alone; then only look on.
+
+        False: it has not come to its end by `until`. A doubt is settled as by a person, and taken up again.
+        """
+        loop = asyncio.get_running_loop()
+        self.accepted.discard(step.ref)
+        while not await self.take(workflow, step, Prefer="wait=0"):
+            looks = loop.time() + ALONE
+            while step.ref in self.accepted and loop.time() < looks:
+                await asyncio.sleep(0.1)
+                if self.world.upstream.effects[step.ref]:
+                    return await self.live(workflow, [step], until)  # it is told what became of it
+            if step.ref in self.accepted and not await self._in_doubt(step):
+                self.violations.append(f"I4 forgotten: {step} was accepted and did not go on within {ALONE:g} s")
+                return False
+            self.accepted.discard(step.ref)
+            if loop.time() > until:
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    async def _in_doubt(self, step: Step) -> bool:
+        """Does the gateway say that it does not know? Then settle it."""
+        for gateway in self.gateways():
+            if not (gateway.alive and gateway.url):
+                continue
+            told = await ask(gateway.url, "GET", "/-/calls.json?state=in-doubt", self.world.admin)
+            if told is not None and told.status == 200:
+                every = json.loads(told.body)["calls"]
+                found = [call["id"] for call in every if call["workflow"]["step"] == step.ref]
+                for call in found:
+                    await self.settle(step, call)
+                return bool(found)
+        return False
 
     async def run(self, workflow: str, steps: list[Step], again: bool = False) -> bool:
         """Take each step; False at the first that did not succeed."""
@@ -83,6 +123,8 @@ class Caller:
             return True
         if again:
             self.violations.append(f"I5 changed: {step} had succeeded, and is now told {answer}")
+        if problem == "deferred" and json.loads(answer.body)["alone"]:
+            self.accepted.add(step.ref)
         if problem == "in-doubt":
             await self.settle(step, answer.headers["gimbal-call"])
         elif problem not in AGAIN:
