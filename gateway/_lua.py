@@ -111,8 +111,8 @@ local function fresh(ask, fence, generation)
   return {
     state = 'claimed', fingerprint = ask.fingerprint, fence = fence, generation = generation, attempt = 0,
     lease_until = 0, not_before = 0, deadline = ask.deadline, first_sent = 0, window = ask.window,
-    replays = ask.replays, effect = 'none', doubted = false, some = false, doubt_since = 0, credentials = ask.credentials,
-    owner = ask.owner,
+    replays = ask.replays, effect = 'none', doubted = false, some = false, doubt_since = 0,
+    credentials = ask.credentials, owner = ask.owner,
   }
 end
 

@@ -1,10 +1,10 @@
 """The ladder an adaptation climbs: observe, suggest, canary, auto; and how it falls.
 
 One `Standing` per adaptation (of answers: a workflow type's operation; of requests: an operation's lessons). It
-is a plain value: `applies()` says whether a call is adapted; `seen()`, `told()`, `accepted()` and `halted()` return
-the standing after some news. Nobody is asked where evidence is strong and nothing can be lost; nothing is in force
-for everybody before it did well for several instances; what fares worse than calls did without it is taken back.
-"""
+is a plain value: `applies()` says whether a call is adapted; `seen()`, `told()`, `accepted()` and `halted()`
+return the standing after some news. Nobody is asked where evidence is strong and nothing can be lost; nothing
+is in force for everybody before it did well for several instances; what fares worse than calls did without it
+is taken back. """
 
 from __future__ import annotations
 
