@@ -4,7 +4,8 @@ One `Standing` per adaptation (of answers: a workflow type's operation; of reque
 is a plain value: `applies()` says whether a call is adapted; `seen()`, `told()`, `accepted()` and `halted()`
 return the standing after some news. Nobody is asked where evidence is strong and nothing can be lost; nothing
 is in force for everybody before it did well for several instances; what fares worse than calls did without it
-is taken back. """
+is taken back.
+"""
 
 from __future__ import annotations
 
