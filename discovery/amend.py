@@ -101,8 +101,9 @@ class _Case:
                 yield from self.enveloped(drift)
             case "field-renamed" | "field-moved" if (old := self.pin.places.get(drift.before)) is not None:
                 yield from self.moved(drift, old)
-            case "type-changed" if place is not None:
-                yield self.retyped(drift, place)
+            case "type-changed" if place is not None and (new := self.now.places.get(drift.pointer)):
+                if not new.types <= place.types:
+                    yield self.retyped(drift, place, new)
             case "enum-extended" if place is not None:
                 yield from self.respelled(drift)
             case "became-optional" if place is not None and place.always and "null" in place.kinds:
@@ -213,10 +214,10 @@ class _Case:
 
     # Values
 
-    def retyped(self, drift: Drift, old: Place) -> Evidenced:
+    def retyped(self, drift: Drift, old: Place, new: Place) -> Evidenced:
         at = drift.pointer
-        lost, new = _lost(at, old), self.now.places.get(at)
-        turned = _conversion(at, old, new) if new is not None else None
+        lost = _lost(at, old)
+        turned = _conversion(at, old, new)
         if turned is None:
             return Evidenced(lost, True, "its values cannot be turned into what they were without a loss")
         eras = self.eras(drift)

@@ -321,7 +321,7 @@ def _default(root: Node, at: str, value: Json) -> Tally:
 
 def _lacking(root: Node, at: str) -> Iterator[Node]:
     """Objects in which the member should be, and is not."""
-    *parent, name = parts_of(at)
+    *parent, name = parts_of(at) or ("*",)
     return (
         holder for holder in [*places(root, parent)] if holder.is_object and name != "*" and not holder.find(name)
     )

@@ -208,6 +208,7 @@ def test_values_are_brought_back(edit: Edit, now: Any, pinned: Any):
         (ToList("/v"), []),
         (Lost("/w"), 1),
         (Lost("/v", ("string",)), 1),
+        (Lost("", ("array",)), 1),
     ],
 )
 def test_what_would_lose_something_is_left_as_it_is_and_counted(edit: Edit, now: Any):

@@ -1,0 +1,176 @@
+"""Pins: the shape each workflow type was written for, per operation and status, and what leads back to it.
+
+A pin is made of the first `PINNED_AFTER` answers that were delivered as successes, and stays until a person
+accepts another shape. Every instance of the type inherits it. When answers no longer fit, `judged()` composes an
+adaptation from what changed and puts it on the ladder. A pin holds places and kinds, and no value of the API's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+import orjson
+
+from discovery import adapt, shape
+from discovery.adapt import Adaptation
+from discovery.amend import compose
+from discovery.drift import Drift
+from discovery.drift_watch import Seen, Words
+from discovery.edits import Edit, Lost
+from discovery.exchange import Json
+from discovery.shape import Shape, example_of, merged, misfits, shape_of
+from policies import ladder
+from policies.ladder import Adapt, Rung, Standing
+
+PINNED_AFTER = 10
+"""Answers a pin is made of: optional members show themselves in the first few."""
+
+KNOWN = 5
+"""Answers that an adaptation served before the shape they came in can be changed again."""
+
+SETTLED = 20
+"""Answers that an adaptation served after which its proof is no longer weighed anew."""
+
+EXAMPLES = 12
+"""Answers as they are now that an adaptation is replayed on, the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One workflow type's shape of one operation's answers.
+
+    `adaptation` leads back from the answers as they are `now`; its first `settled` edits are of earlier changes,
+    and lead to `before`. `accepted` are places whose suggested edits a person accepted, `required` those a person
+    marked: a safe call whose answer lacks one is stopped.
+    """
+
+    type: str
+    operation: str
+    status: int
+    shape: Shape = field(default_factory=Shape)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    standing: Standing = field(default_factory=Standing)
+    accepted: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    examples: tuple[Json, ...] = ()
+    now: Shape = field(default_factory=Shape)
+    before: Shape | None = None
+    settled: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.shape.answers >= PINNED_AFTER
+
+    def edits_for(self, instance: str, setting: Adapt | None = None) -> tuple[Edit, ...]:
+        """Return the edits an answer to `instance` gets; those that restore nothing still count what is lost."""
+        edits = self.adaptation.in_force(self.accepted)
+        if ladder.applies(self.standing, instance, setting):
+            return edits
+        return tuple(edit for edit in edits if isinstance(edit, Lost))
+
+    def state(self) -> Json:
+        """Return the pin as JSON; `load` is its inverse."""
+        return {
+            "type": self.type,
+            "operation": self.operation,
+            "status": self.status,
+            "shape": self.shape.state(),
+            "adaptation": adapt.dump(self.adaptation),
+            "standing": self.standing.state(),
+            "accepted": [*sorted(self.accepted)],
+            "required": [*sorted(self.required)],
+            "examples": [*self.examples],
+            "now": self.now.state(),
+            "before": None if self.before is None else self.before.state(),
+            "settled": self.settled,
+        }
+
+
+def load(state: dict[str, Any]) -> Pin:
+    """Return the pin whose `state` this is."""
+    return Pin(
+        state["type"],
+        state["operation"],
+        state["status"],
+        shape.load(state["shape"]),
+        adapt.load(state["adaptation"]),
+        ladder.load(state["standing"]),
+        frozenset(state["accepted"]),
+        frozenset(state["required"]),
+        tuple(state["examples"]),
+        shape.load(state["now"]),
+        None if state["before"] is None else shape.load(state["before"]),
+        state["settled"],
+    )
+
+
+def delivered(pin: Pin, body: Json) -> Pin:
+    """A success was delivered as it came: the pin takes its shape, until it is complete."""
+    return pin if pin.complete else replace(pin, shape=merged(pin.shape, shape_of(body)))
+
+
+def unlike(pin: Pin, body: Json) -> bool:
+    """Tell whether an answer, as the upstream sent it, is not of the pinned shape."""
+    return pin.complete and bool(misfits(shape_of(body), pin.shape))
+
+
+def served(pin: Pin, body: Json) -> bool:
+    """Tell whether the edits that are proved or accepted bring an answer into the pinned shape whole."""
+    edits = [edit for edit in pin.adaptation.in_force(pin.accepted) if not isinstance(edit, Lost)]
+    done = adapt.back(edits, orjson.dumps(body))
+    return bool(done.done) and not done.degraded and not misfits(shape_of(orjson.loads(done.body)), pin.shape)
+
+
+def judged(
+    pin: Pin,
+    drifts: Sequence[Drift],
+    answers: Sequence[Seen],
+    words: Words,
+    body: Json,
+    instance: str,
+    setting: Adapt | None,
+) -> Pin:
+    """An answer was unlike the pin: compose anew what leads back, from all that is known of the change now.
+
+    What is proved less than before is no longer made; what a person accepted or halted stays so. Where a shape
+    that an adaptation served changes again, the new edits come on top of the old ones.
+    """
+    if pin.now.answers >= KNOWN and not served(pin, body) and misfits(shape_of(body), pin.now):
+        pin = replace(pin, before=pin.now, now=Shape(), examples=(), settled=len(pin.adaptation.edits))
+    examples = (*pin.examples, example_of(body))[-EXAMPLES:]
+    here = [one for one in drifts if one.where == f"response.{pin.status}"]
+    news = compose(here, pin.before or pin.shape, examples, answers, words).edits
+    found = Adaptation(pin.adaptation.edits[: pin.settled] + news)
+    standing = pin.standing
+    if not standing.stopped and standing.rung in (Rung.OBSERVE, Rung.SUGGEST):
+        sure = any(one.sure and not isinstance(one.edit, Lost) for one in found.edits)
+        standing = replace(standing, rung=ladder.first(setting, sure=sure))
+    if found.edits:
+        standing = ladder.seen(standing, instance)
+    pin = replace(pin, adaptation=found, examples=examples, standing=standing)
+    return replace(pin, now=merged(pin.now, shape_of(body))) if served(pin, body) else pin
+
+
+def told(pin: Pin, *, well: bool) -> Pin:
+    """An adapted answer served the pin, or not."""
+    return replace(pin, standing=ladder.told(pin.standing, adapted=True, well=well))
+
+
+def adopted(pin: Pin) -> Pin:
+    """A person accepted the new shape: the workflow was changed. What was seen last is the pin now."""
+    now = reduce(merged, map(shape_of, pin.examples), Shape())
+    return Pin(pin.type, pin.operation, pin.status, now if pin.examples else pin.shape, required=pin.required)
+
+
+def approved(pin: Pin) -> Pin:
+    """A person accepted the suggested edits: they are made from now on."""
+    places = frozenset(one.place for one in pin.adaptation.suggestions)
+    return replace(pin, accepted=pin.accepted | places, standing=ladder.accepted(pin.standing))
+
+
+def held(pin: Pin) -> Pin:
+    """A person holds the pin: nothing is adapted until it is approved anew."""
+    return replace(pin, accepted=frozenset(), standing=ladder.halted(pin.standing))
