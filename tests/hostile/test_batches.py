@@ -12,6 +12,7 @@ import boto3
 import httpx
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.hostile.half_batch import HalfBatch
 from tests.hostile.serving import Serving, process, until
@@ -233,7 +234,30 @@ def test_an_sqs_batch_is_finished_entry_by_entry(moto: str, data: Path) -> None:
         assert not told.get("Failed")
         sent = [[entry["Id"] for entry in json.loads(body)["Entries"]] for body in shim.seen]
         assert sent == [["a", "b", "c"], ["b"]]
-    received = []
+    assert sorted(received(moto, queue)) == ["body-a", "body-b", "body-c"]
+
+
+def test_an_sqs_batch_killed_between_its_two_sendings_writes_each_entry_once(moto: str, data: Path) -> None:
+    queue = sqs(moto).create_queue(QueueName="killed")["QueueUrl"]
+    entries = [{"Id": id, "MessageBody": f"body-{id}"} for id in "abc"]
+    with HalfBatch(moto, hold_back_entry("b")).serving() as shim, Serving({"sqs": shim.url}, data) as gateway:
+        impatient = sqs(f"{gateway.url}/sqs", {**WHO, "Prefer": "wait=0"})
+        with pytest.raises(ClientError) as told:
+            impatient.send_message_batch(QueueUrl=queue, Entries=entries)
+        assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        gateway.kill()
+        gateway.start()
+
+        done = sqs(f"{gateway.url}/sqs", WHO).send_message_batch(QueueUrl=queue, Entries=entries)
+
+        assert sorted(entry["Id"] for entry in done["Successful"]) == ["a", "b", "c"]
+        sent = [[entry["Id"] for entry in json.loads(body)["Entries"]] for body in shim.seen]
+        assert sent == [["a", "b", "c"], ["b"]]
+    assert sorted(received(moto, queue)) == ["body-a", "body-b", "body-c"]
+
+
+def received(moto: str, queue: str) -> list[str]:
+    bodies: list[str] = []
     while messages := sqs(moto).receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-        received += [message["Body"] for message in messages]
-    assert sorted(received) == ["body-a", "body-b", "body-c"]
+        bodies += [message["Body"] for message in messages]
+    return bodies
