@@ -13,7 +13,7 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,11 +29,15 @@ from discovery.exchange import Exchange, Json, Request, Response
 from discovery.splice import LIMIT
 from discovery.store import ContractStore
 from discovery.traffic import segments_of
-from gateway.contracts import KEPT
+from gateway.cluster import ClusterLink
+from gateway.contracts import KEPT, RedisContracts
 from gateway.link import Link
+from gateway.ports import Entry
 from gateway.problems import LedgerUnavailable
 from gateway.vault import Vault
 from policies import pins
+from policies.history import Memory
+from policies.outcome import Effect
 from policies.pins import Pin
 from policies.rules import UpstreamRules
 
@@ -52,9 +56,14 @@ Key = tuple[str, str, tuple[str, ...], int]
 class RedisPins:
     """The pins of upstreams, shared by replicas; of two that write one pin, the later wins."""
 
-    def __init__(self, link: Link, vault: Vault) -> None:
+    def __init__(self, link: Link | ClusterLink, vault: Vault) -> None:
         self._link = link
         self._vault = vault
+
+    @classmethod
+    def beside(cls, contracts: RedisContracts) -> RedisPins:
+        """Return the pins in the same store, over the same connection."""
+        return cls(contracts._link, contracts._vault)
 
     async def all(self, upstream: str) -> list[Pin]:
         """Return an upstream's pins, by type and operation."""
@@ -250,6 +259,16 @@ def apply(edits: tuple[Edit, ...], response: Response) -> tuple[adapt.Adapted, R
         if not (encoded and name.lower() == b"content-encoding")
     )
     return done, replace(response, headers=headers, body=done.body)
+
+
+def memories(entries: Iterable[Entry]) -> list[Memory]:
+    """Return what a workflow instance's calls showed it, oldest first: what `policies.repair` may draw on.
+
+    Calls in doubt and refused ones are left out: what they hold was not accepted.
+    """
+    good = (entry for entry in entries if entry.record.effect is Effect.ALL and entry.reply is not None)
+    ordered = sorted(good, key=lambda entry: entry.created)
+    return [Memory(entry.id, entry.about.request, entry.reply) for entry in ordered]
 
 
 def _told(pin: Pin) -> list[str]:

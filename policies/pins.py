@@ -171,6 +171,11 @@ def approved(pin: Pin) -> Pin:
     return replace(pin, accepted=pin.accepted | places, standing=ladder.accepted(pin.standing))
 
 
+def required(pin: Pin, place: str) -> Pin:
+    """A person marked a place: where it cannot be restored, a safe call is stopped."""
+    return replace(pin, required=pin.required | {place})
+
+
 def held(pin: Pin) -> Pin:
     """A person holds the pin: nothing is adapted until it is approved anew."""
     return replace(pin, accepted=frozenset(), standing=ladder.halted(pin.standing))

@@ -27,6 +27,7 @@ from discovery.redaction import is_secret_name
 from discovery.shape import json_type, kind_of
 from discovery.splice import Node, open_text, parts_of, places
 from policies.history import Known, Memory, is_identified, known_of
+from policies.reply import Problem
 
 MAX_CANDIDATES = 5
 
@@ -160,6 +161,18 @@ def prepare(request: Request, lessons: Sequence[Mend], evidence: Evidence = Evid
             before = done or Repaired(request, (), ())
             done = Repaired(held.request, before.mends + held.mends, before.why + held.why)
     return done
+
+
+def needs_input(needed: NeedsInput) -> Problem:
+    """Return the problem a workflow is told: the fields, and what it may have meant."""
+    named = ", ".join(one.pointer for one in needed.fields)
+    return Problem(
+        "needs-input",
+        422,
+        "The upstream wants something the gateway may not invent",
+        f"Send the step again with {named} as the upstream asks; nothing has taken effect.",
+        {"fields": [one.told() for one in needed.fields]},
+    )
 
 
 # What each hint calls for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import random
@@ -281,3 +282,44 @@ def test_pins_are_sealed_and_expire(run: Any, store_url: str) -> None:
         assert expires > 0
 
     run(story)
+
+
+def gimbal(url: str, *words: str) -> Any:
+    from typer.testing import CliRunner
+
+    from gateway.__main__ import app
+
+    return CliRunner().invoke(app, ["pins", "shop", *words, "--store", url])
+
+
+def test_the_command_shows_pins_and_takes_a_persons_word(
+    run: Any, store_url: str, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("GIMBAL_KEY", base64.b64encode(KEY).decode())
+    monkeypatch.setenv("GIMBAL_DATA", str(tmp_path))
+
+    async def story(shop: Shop) -> None:
+        await shop.poll()
+        await shop.poll()
+        shop.change = lambda body: {**renamed(body), "city": {"name": "x"}}
+        await shop.poll()
+        await shop.adapter.flush()
+
+    run(story)
+    shown = gimbal(store_url)
+    assert "GET /customers/{int} rename /email: is made. " in shown.stdout
+    assert "GET /customers/{int} lost /city: is counted. " in shown.stdout
+
+    held = gimbal(store_url, "--hold", "GET /customers/{int}", "--json")
+    assert json.loads(held.stdout)["halted"] == "a person said so"
+
+    required = gimbal(store_url, "--require", "/city", "--operation", "GET /customers/{int}", "--json")
+    assert json.loads(required.stdout)["required"] == ["/city"]
+
+    accepted = gimbal(store_url, "--accept", "GET /customers/{int}", "--json")
+    assert accepted.exit_code == 0
+    assert json.loads(accepted.stdout)["edits"] == []
+    assert "/mail" in json.loads(accepted.stdout)["places"]
+
+    assert gimbal(store_url, "--accept", "GET /nothing").exit_code != 0
+    assert gimbal(store_url, "--accept", "x", "--hold", "y").exit_code == 2

@@ -19,6 +19,7 @@ from policies.repair import (
     Repaired,
     SpellField,
     WriteField,
+    needs_input,
     prepare,
     repair,
 )
@@ -271,6 +272,15 @@ def test_what_is_asked_for_names_the_place_what_is_allowed_and_what_was_seen():
             {"value": "USD", "from": "answer of call b, /currency"},
         ],
     }
+
+
+def test_what_is_asked_for_is_a_problem_of_status_422():
+    outcome = repair(asked({}), [missing("/tax"), missing("/due")])
+
+    assert isinstance(outcome, NeedsInput)
+    problem = needs_input(outcome)
+    assert (problem.slug, problem.status) == ("needs-input", 422)
+    assert [one["pointer"] for one in problem.members["fields"]] == ["/tax", "/due"]  # type: ignore
 
 
 def test_a_refusal_that_names_no_field_is_not_ours_to_mend():

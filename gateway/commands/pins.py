@@ -1,0 +1,143 @@
+"""`gimbal pins NAME`: the shapes workflow types were written for, what leads back, a person's word on it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.commands.options import AsJson, Config, Data, Store, read_settings
+from gateway.commands.render import put, put_json, put_table, say
+from gateway.problems import GimbalError
+
+if TYPE_CHECKING:
+    from policies.pins import Pin
+
+
+def pins(
+    name: Annotated[str, typer.Argument(help="The upstream.")],
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="OPERATION", help="The workflow was changed: pin anew."),
+    ] = None,
+    adapt: Annotated[
+        str | None, typer.Option("--adapt", metavar="OPERATION", help="Make the suggested edits from now on.")
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option("--hold", metavar="OPERATION", help="Stop adapting; answers pass as they come.")
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option("--require", metavar="POINTER", help="Stop a safe call where this is not restored."),
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", metavar="OPERATION", help="The operation that --require is about.")
+    ] = None,
+    type_: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only this workflow type's.")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    data: Data = None,
+    store: Store = None,
+) -> None:
+    """Show an upstream's pins, one line each; or decide about those of an operation ("GET /orders/{int}").
+
+    Exits with 1 when a pin waits for a person, with 0 otherwise.
+    """
+    from policies.pins import adopted, approved, held, required
+
+    asked = [(accept, adopted), (adapt, approved), (hold, held)]
+    asked += [(operation, lambda pin: required(pin, require))] if require else []
+    wanted = [(one, turn) for one, turn in asked if one is not None]
+    if len(wanted) > 1 or bool(require) is not (operation is not None):
+        raise typer.BadParameter("decide one thing at a time; --require POINTER wants --operation OPERATION")
+    settings = read_settings(config, data, store)
+    found = asyncio.run(_read(settings, name, type_, *(wanted[0] if wanted else (None, None))))
+    if as_json:
+        for pin in found:
+            put_json(as_object(pin))
+    else:
+        _show(name, found)
+    if any(waits(pin) for pin in found):
+        raise typer.Exit(1)
+
+
+async def _read(settings: Any, name: str, type_: str | None, operation: str | None, turn: Any) -> list[Pin]:
+    from gateway.compose import open_contracts
+    from gateway.pins import RedisPins
+
+    async with open_contracts(settings) as contracts:
+        store = RedisPins.beside(contracts)
+        found = [pin for pin in await store.all(name) if type_ in (None, pin.type)]
+        if operation is None:
+            return found
+        chosen = [pin for pin in found if pin.operation == operation]
+        if not chosen:
+            known = ", ".join(sorted({pin.operation for pin in found})) or "none yet"
+            raise GimbalError(f"no pin of {name!r} is of the operation {operation!r}; there are: {known}")
+        turned = [turn(pin) for pin in chosen]
+        for pin in turned:
+            await store.keep(name, pin)
+        return turned
+
+
+def as_object(pin: Pin) -> dict[str, Any]:
+    """Return a pin as `gimbal pins --json` has it: places, kinds and reasons, never a value."""
+    from discovery.adapt import told
+
+    return {
+        "type": pin.type,
+        "operation": pin.operation,
+        "status": pin.status,
+        "answers": pin.shape.answers,
+        "complete": pin.complete,
+        "rung": pin.standing.rung.value,
+        "halted": pin.standing.halt or None,
+        "edits": [
+            {**told(one.edit), "sure": one.sure or one.place in pin.accepted, "why": one.why}
+            for one in pin.adaptation.edits
+        ],
+        "required": sorted(pin.required),
+        "places": {at: sorted(place.kinds) for at, place in pin.shape.places.items()},
+    }
+
+
+def waits(pin: Pin) -> bool:
+    """Tell whether an edit waits for a person's word."""
+    return any(one.place not in pin.accepted for one in pin.adaptation.suggestions)
+
+
+def _show(name: str, found: list[Pin]) -> None:
+    from discovery.edits import Lost
+
+    if not found:
+        say(f"{name}: nothing is pinned yet; the first successes of a workflow type pin its shapes")
+        return
+    put_table(
+        ["TYPE", "OPERATION", "STATUS", "PINNED", "RUNG", "EDITS"],
+        [
+            [
+                pin.type,
+                pin.operation,
+                str(pin.status),
+                "yes" if pin.complete else f"after {pin.shape.answers} answers",
+                pin.standing.halt or (pin.standing.rung.value if pin.adaptation.edits else ""),
+                str(len(pin.adaptation.edits) or ""),
+            ]
+            for pin in found
+        ],
+    )
+    for pin in found:
+        for one in pin.adaptation.edits:
+            lost = isinstance(one.edit, Lost)
+            mark = (
+                "is counted"
+                if lost
+                else "is made"
+                if one.sure
+                else "accepted"
+                if one.place in pin.accepted
+                else "waits"
+            )
+            kind = type(one.edit).__name__.lower()
+            put(f"  {pin.operation} {kind} {one.place or '(whole)'}: {mark}. {one.why}")
