@@ -12,7 +12,7 @@ for the next thousand: `prepare()` makes the same mends before the first sending
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 from urllib.parse import quote_plus, unquote_plus
@@ -417,7 +417,7 @@ def _with_query(
 
 def _renamed(request: Request, where: str, before: str, after: str) -> Request | None:
     if where == "query":
-        (old,), (new,) = parts_of(before), parts_of(after)
+        old, new = before[1:], after[1:]
         names = [name for name, _ in _pairs(request)]
         return _with_query(request, {old: new}) if old in names and new not in names else None
     opened = _opened(request)
@@ -428,9 +428,9 @@ def _renamed(request: Request, where: str, before: str, after: str) -> Request |
     return _rewrite(request, opened)
 
 
-def _turned(request: Request, where: str, pointer: str, turn: object) -> Request | None:
+def _turned(request: Request, where: str, pointer: str, turn: Callable[[Json], Json]) -> Request | None:
     opened = _opened(request)
-    if where != "body" or opened is None or not callable(turn):
+    if where != "body" or opened is None:
         return None  # a query's values are texts, however they are written
     for node in places(opened[1], parts_of(pointer)):
         value = node.value()
