@@ -46,8 +46,14 @@ class ContractStore(Protocol):
 
     async def override(self, upstream: str, template: str, *, remove: bool = False) -> None: ...
 
-    async def revise(self, upstream: str, digest: str, at: float, document: dict[str, Any]) -> int:
-        """Keep `document` as a new revision unless the last one has the same digest; return its number."""
+    async def revise(
+        self, upstream: str, digest: str, at: float, document: dict[str, Any], behind: int = 0
+    ) -> int:
+        """Keep `document` as a new revision unless the last one has the same digest; return the last one's number.
+
+        `behind` is how many exchanges it was drawn from. What fewer are behind than behind the last one came late,
+        from a replica that had not read what another has added since: it is passed over.
+        """
         ...
 
     async def revisions(self, upstream: str) -> list[tuple[int, float, str]]:

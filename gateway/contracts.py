@@ -22,6 +22,7 @@ from discovery.contract import Revision
 from discovery.drift_watch import Watch
 from discovery.evidence import State
 from discovery.traffic import Evidence
+from gateway.cluster import ClusterLink
 from gateway.link import Link, Script
 from gateway.problems import LedgerUnavailable
 from gateway.vault import Vault
@@ -66,6 +67,8 @@ _REVISE = Script(
     """
     local number = tonumber(redis.call('HGET', KEYS[1], 'last') or '0')
     local digest = redis.call('HGET', KEYS[1], 'digest')
+    if tonumber(ARGV[6]) < tonumber(redis.call('HGET', KEYS[1], 'behind') or '0') then return number end
+    redis.call('HSET', KEYS[1], 'behind', ARGV[6])
     if digest == ARGV[1] then return number end
     number = number + 1
     redis.call('HSET', KEYS[1], 'last', number, 'digest', ARGV[1], number .. ':at', ARGV[2],
@@ -76,12 +79,13 @@ _REVISE = Script(
     return number
     """
 )
+"""Keep a document as the next revision, unless it says what the last one says, or less evidence is behind it."""
 
 
 class RedisContracts:
     """Implements `discovery.store.ContractStore`. `vault` seals; evidence is hashed with the callers' own key."""
 
-    def __init__(self, link: Link, vault: Vault) -> None:
+    def __init__(self, link: Link | ClusterLink, vault: Vault) -> None:
         self._link = link
         self._vault = vault
 
@@ -129,10 +133,12 @@ class RedisContracts:
         await self._link.do("SREM" if remove else "SADD", key, template)
         await self._link.do("EXPIRE", key, KEPT)
 
-    async def revise(self, upstream: str, digest: str, at: float, document: dict[str, Any]) -> int:
+    async def revise(
+        self, upstream: str, digest: str, at: float, document: dict[str, Any], behind: int = 0
+    ) -> int:
         key = _key(upstream, "revisions")
         sealed = self._seal(document, key)
-        return int(await self._link.run(_REVISE, key, digest, str(at), sealed, REVISIONS, KEPT))
+        return int(await self._link.run(_REVISE, key, digest, str(at), sealed, REVISIONS, KEPT, behind))
 
     async def revisions(self, upstream: str) -> list[tuple[int, float, str]]:
         key = _key(upstream, "revisions")

@@ -219,7 +219,7 @@ async def revise(store: ContractStore, upstream: str, base_url: str, now: float)
         return 0, 0
     overrides = await store.overrides(upstream)
     told, count = await asyncio.to_thread(_drawn, state, upstream, base_url, overrides)
-    return await store.revise(upstream, Contract(told).digest, now, told), count
+    return await store.revise(upstream, Contract(told).digest, now, told, count), count
 
 
 def _drawn(

@@ -115,6 +115,15 @@ def test_a_revision_is_made_only_when_the_contract_says_something_new(store_url:
     run(store_url, live)
 
 
+def test_a_replica_that_read_before_another_added_does_not_undo_its_revision(store_url: str) -> None:
+    async def live(contracts: RedisContracts) -> None:
+        assert await contracts.revise("shop", "of the whole", 2.0, {"paths": {}}, behind=20) == 1
+        assert await contracts.revise("shop", "of half of it", 3.0, {"paths": {}}, behind=10) == 1
+        assert await contracts.revise("shop", "corrected by a person", 4.0, {"paths": {}}, behind=20) == 2
+
+    run(store_url, live)
+
+
 def test_only_the_newest_revisions_are_kept(store_url: str) -> None:
     async def live(contracts: RedisContracts) -> None:
         for number in range(REVISIONS + 5):
