@@ -20,6 +20,7 @@ from typing import Any, assert_never
 import orjson
 
 from discovery.exchange import Exchange, Fault, Json, Request, Response
+from gateway.pace import Circuit
 from gateway.pace import Pace as Pacer
 from gateway.ports import About, Clock, Ledger
 from gateway.problems import LedgerUnavailable
@@ -108,6 +109,7 @@ class Runner:
         self._held: dict[str, Held] = {}
         self._ended: dict[str, asyncio.Event] = {}
         self._paces: dict[tuple[str, bytes], Pacer] = {}
+        self._circuits: dict[str, Circuit] = {}
         self._budgets: dict[str, Budget] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
@@ -398,8 +400,8 @@ class Runner:
             budget = self._budgets.get(name)
             if budget is not None:
                 self._budgets[name] = budget.refund(retried=len(told.lines) > 2)
-        elif reading.outcome is Outcome.RATE_LIMITED and reading.wait is not None:
-            pace.block(self._clock.monotonic() + reading.wait)
+        if (seconds := pace.heard(answer, reading)) > 0:
+            told.say(self._clock.now(), "pace", seconds=round(seconds, 3), why="calls beside it wait as well")
         if self._observe is not None and told.stream is None:
             self._observe(
                 Exchange(call.upstream, call.request, answer, told.sent_at, rules.upstream.base_url), reading
@@ -412,7 +414,8 @@ class Runner:
         if pace is None:
             if len(self._paces) > 10_000:  # credentials that rotate must not fill the memory
                 self._paces.clear()
-            pace = self._paces[key] = Pacer(rules.upstream.rate, self._clock)
+            circuit = self._circuits.setdefault(call.upstream, Circuit())
+            pace = self._paces[key] = Pacer(rules.upstream.rate, self._clock, circuit)
         return pace
 
     def _spend(self, upstream: str) -> bool:

@@ -4,8 +4,12 @@ import asyncio
 import functools
 import time
 
+from discovery.exchange import Fault, Phase, Request, Response
 from gateway.clock import SystemClock
-from gateway.pace import Pace
+from gateway.pace import Circuit, Pace
+from gateway.testing import ManualClock
+from policies.outcome import classify
+from policies.pacing import RUN
 from policies.rules import Rate
 
 
@@ -66,3 +70,69 @@ async def test_a_short_word_is_waited_for():
     pace.block(now() + 0.01)
 
     assert await pace.place(now(), now() + 5.0) == 0.0
+
+
+# What answers teach
+
+FINE = Response(200, (), b"{}")
+DOWN = Fault(Phase.CONNECT, "refused")
+
+
+def hear(pace, answer, times=1):
+    for _ in range(times):
+        pace.heard(answer, classify(Request("POST", b"/", (), b"{}"), answer, 0.0))
+
+
+@alive
+async def test_limits_in_a_row_hold_back_longer_until_a_success():
+    clock = ManualClock()
+    pace = Pace(None, clock)
+    limited = Response(429, (), b"")
+
+    hear(pace, limited, times=100)  # all were under way together
+    first = await pace.place(clock.at, clock.at)
+    clock.at += first
+    hear(pace, limited)
+    second = await pace.place(clock.at, clock.at)
+    clock.at += second
+    hear(pace, FINE)
+    hear(pace, limited)
+
+    assert (first, second) == (0.75, 1.5)
+    assert await pace.place(clock.at, clock.at) == first
+
+
+@alive
+async def test_an_open_breaker_lets_nothing_out_and_then_one_probe():
+    clock, circuit = ManualClock(), Circuit()
+    mine, theirs = Pace(None, clock, circuit), Pace(None, clock, circuit)
+    hear(mine, DOWN, times=RUN)
+
+    rest = await theirs.place(clock.at, clock.at)
+    clock.at += rest
+
+    assert 0.5 < rest <= 1.0
+    assert not theirs.take(clock.at) and not theirs.clear(clock.at)
+    assert await theirs.place(clock.at, clock.at) == 0.0
+    assert await mine.place(clock.at, clock.at) > 0
+    hear(theirs, FINE)
+    assert mine.take(clock.at) and mine.clear(clock.at)
+
+
+@alive
+async def test_those_who_wait_go_on_when_the_probe_went_well():
+    clock, circuit = ManualClock(), Circuit()
+    pace = Pace(None, clock, circuit)
+    hear(pace, DOWN, times=RUN)
+    for _ in range(5):  # probes that fail: the rest is long by now
+        clock.at += await pace.place(clock.at, clock.at)
+        await pace.place(clock.at, clock.at)
+        hear(pace, DOWN)
+    waiting = asyncio.create_task(pace.place(clock.at, clock.at + 100.0))
+    await asyncio.sleep(0)
+    began = clock.at
+
+    hear(pace, FINE)
+
+    assert await waiting == 0.0
+    assert clock.at - began <= 1.0
