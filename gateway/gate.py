@@ -225,6 +225,7 @@ class Gate:
         step = identity.step_of(claimant, arrival.upstream, arrival.caller, request, rules)
         if step is not None or (claimant.workflow is not None and rules.replay):
             digest = identity.fingerprint(arrival.upstream, request, who.known.rules.meaningful_headers)
+        told = step
         if step is None and digest:
             assert claimant.workflow is not None
             occurrence = 1
@@ -233,15 +234,16 @@ class Gate:
                 occurrence = await self.runner.ledger.occurrence(*where, claimant.marker)
                 counted = (*where, occurrence)
             step = identity.unnamed(claimant.workflow, request, digest, occurrence)
+            told = identity.shown(step)
         fresh = "" if step is not None else new_id(claimant.workflow)
         owner = self._owner() if step is not None else ""
         call = identity.call_of(
             claimant, arrival.upstream, request, rules, step, digest, fresh, keeps=self._keeps, owner=owner
         )
         about = About(
-            step=step or identity.history_step(claimant, request),
+            step=told or identity.history_step(claimant, request),
             upstream=arrival.upstream,
-            operation=f"{request.method} {request.path.decode('latin-1')}",
+            operation=identity.operation_of(request.method, request.path),
             request=call.frozen,
             kept=self._keys_kept if step is not None and step.type == KEY_ONLY else None,
             trace=claimant.trace,

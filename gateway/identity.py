@@ -19,7 +19,7 @@ import orjson
 
 from discovery.constant import constant
 from discovery.exchange import Header, Headers, Request
-from discovery.redaction import is_secret_name
+from discovery.redaction import is_secret_name, redact_query
 from policies.actions import Call
 from policies.claims import KEY_ONLY, Replays, StepKey, call_id
 from policies.reply import Problem
@@ -264,6 +264,18 @@ def unnamed(workflow: tuple[str, str], request: Request, digest: str, occurrence
     return StepKey(*workflow, f"{request.method} {path} {digest[:16]} #{occurrence}")
 
 
+def shown(step: StepKey) -> StepKey:
+    """Return an unnamed step as it is kept and told. Its call's id is of the step as it is: what is hidden may
+    change with a version, the id may not."""
+    return StepKey(step.type, step.id, redact_query(step.step.encode("latin-1")).decode("latin-1"))
+
+
+@lru_cache(maxsize=4096)
+def operation_of(method: str, path: bytes) -> str:
+    """Return method and path as they are kept and told: segments that look secret are hidden."""
+    return f"{method} {redact_query(path).decode('latin-1')}"
+
+
 def call_of(
     claimant: Claimant,
     upstream: str,
@@ -355,4 +367,4 @@ def _progress(raw: bytes | None) -> float | None:
 def history_step(claimant: Claimant, request: Request) -> StepKey:
     """Return the name a call that is no step has in its workflow's history."""
     workflow = claimant.workflow or ("", "")
-    return StepKey(*workflow, claimant.step or f"{request.method} {request.path.decode('latin-1')}")
+    return StepKey(*workflow, claimant.step or operation_of(request.method, request.path))

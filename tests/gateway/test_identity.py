@@ -358,3 +358,14 @@ def test_an_unnamed_step_tells_what_it_asks_and_which_time():
     step = identity.unnamed(("default", "w"), post(b"x"), "0123456789abcdef0123", 2)
 
     assert step == StepKey("default", "w", "POST /charges 0123456789abcdef #2")
+
+
+def test_a_secret_in_the_path_is_in_no_name_that_is_kept_in_clear():
+    request = post(target=b"/hooks/sk_live_51H8abcdefghijklmnopqrstuv/1?q=1")
+    step = identity.unnamed(("default", "w"), request, "0123456789abcdef0123", 2)
+
+    assert identity.shown(step).step == "POST /hooks/[redacted]/1 0123456789abcdef #2"
+    assert identity.operation_of(request.method, request.path) == "POST /hooks/[redacted]/1"
+    history = identity.history_step(read_claimant(headers(Workflow_Id="w")), request)
+    assert history.step == "POST /hooks/[redacted]/1"
+    assert "sk_live" in step.step  # the call's id does not change with what is hidden
