@@ -274,12 +274,17 @@ class Runner:
         return done
 
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
-        """The store is away, and what came must not be lost: try on, then owe it and go on as if it were kept."""
+        """The store is away, and what came must not be lost: try on, then owe it and end as if it were kept.
+
+        Raises `LedgerUnavailable` where the life would not end: nothing more is sent while something is owed.
+        """
         owed = asyncio.create_task(self._until_kept(action, call.id, held.record.fence, transcript))
         self._background.add(owed)
         owed.add_done_callback(self._background.discard)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(owed), COMMIT_PATIENCE)
+        if action.change.keep:  # we would send again; kept late, this would undo that sending's mark
+            raise LedgerUnavailable("the store did not take what the upstream answered")
         return change(held.record, held.record.fence, action.change, held.record.lease_until)[1]
 
     async def _until_kept(self, action: Commit, call: str, fence: int, transcript: bytes) -> ChangeResult:

@@ -14,7 +14,7 @@ from gateway.testing import ManualClock, MemoryLedger, ScriptedUpstream
 from policies.actions import Call
 from policies.claims import State, StepKey, call_id
 from policies.lifecycle import life_of
-from policies.outcome import Outcome
+from policies.outcome import Effect, Outcome
 from policies.rules import UpstreamRules, rules_for
 
 STEP = StepKey("order", "o-1", "charge")
@@ -145,6 +145,41 @@ async def test_an_answer_outlives_a_store_that_goes_away():
 
     assert reply.answer == CREATED
     assert (await world.ledger.entry(CALL.id)).record.state is State.SUCCEEDED
+
+
+@alive
+async def test_nothing_more_is_sent_while_the_answer_before_is_owed_to_the_store():
+    """What is owed is kept late: it would say "nothing is under way" of a sending that is."""
+
+    class Away(MemoryLedger):
+        failures = 1
+
+        async def change(self, *args, **options):
+            if self.failures:
+                self.failures -= 1
+                raise LedgerUnavailable("gone")
+            return await super().change(*args, **options)
+
+    during = []
+
+    class Slow(ScriptedUpstream):
+        async def send(self, request, **options):
+            if self.sent:
+                await asyncio.sleep(0.2)  # what is owed is tried again meanwhile
+            during.append((await world.ledger.entry(CALL.id)).record.state)
+            return await super().send(request, **options)
+
+    world = World(ledger=Away(ManualClock()))
+    world.upstream = Slow(REFUSED, CREATED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.runner.COMMIT_PATIENCE", 0.01)
+        with pytest.raises(LedgerUnavailable):
+            await world.call()
+    await asyncio.sleep(0.2)
+
+    entry = await world.ledger.entry(CALL.id)
+    assert during == [State.SENDING]
+    assert (entry.record.state, entry.record.effect) == (State.CLAIMED, Effect.NONE)
 
 
 @alive
