@@ -14,6 +14,8 @@ take hours: asking how a job stands (`policies.polling`) and looking for evidenc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from discovery.exchange import Fault, Headers, Response
 from policies.actions import (
     Call,
@@ -45,6 +47,7 @@ from policies.claims import (
     Later,
     Mismatch,
     Outdated,
+    Record,
     Recorded,
     State,
     upstream_key,
@@ -210,8 +213,13 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
         if short > 0:
             effect = Effect.UNKNOWN if held.record.doubted else Effect.NONE
             return (yield from _defer(call, held, effect, short, attempts - 1, "the upstream's pace"))
-        if not marked and not (yield from _mark(before)):
-            return None
+        if not marked:
+            sending = yield from _mark(before)
+            if sending is None:
+                return None
+            held = replace(
+                held, record=sending
+            )  # its first sending is known now, and until when it may be repeated
         answer = yield from do(Send(request))
         alone = 0 if call.attended else max(1, held.record.attempt)
         reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until, alone)
@@ -256,10 +264,10 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
                 raise AssertionError("a fault is never delivered")
 
 
-def _mark(before: Effect) -> Life[bool]:
-    """Make the intent durable before a byte leaves. Return False when the step was taken from us."""
-    mark = Change(State.SENDING, effect=before, keep=LEASE)
-    return not isinstance((yield from do(Commit(mark, "sending"))), Outdated)
+def _mark(before: Effect) -> Life[Record | None]:
+    """Make the intent durable before a byte leaves; return the record. None: the step was taken from us."""
+    done = yield from do(Commit(Change(State.SENDING, effect=before, keep=LEASE), "sending"))
+    return done.record if isinstance(done, Kept) else None
 
 
 def _defer(

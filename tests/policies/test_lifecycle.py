@@ -105,6 +105,17 @@ def test_a_lost_answer_of_an_unkeyed_post_is_in_doubt_and_not_sent_again():
     assert changes(asked) == [State.IN_DOUBT]
 
 
+def test_a_lost_answer_of_an_unkeyed_post_that_was_claimed_before_its_turn_came_is_in_doubt_too():
+    """It was claimed with nothing sent, when any repeat was safe, and marked later: the mark ended that."""
+    claimed = replace(SENDING, state=State.CLAIMED, attempt=0, first_sent=0.0, effect=Effect.NONE)
+    lost = Fault(Phase.WAIT, "closed")
+
+    _, asked = live(life_of(CALL, rules()), world(claim=Claimed(Granted(claimed, resumed=False)), send=[lost]))
+
+    assert sum(isinstance(act, Send) for act in asked) == 1
+    assert changes(asked) == [State.SENDING, State.IN_DOUBT]
+
+
 def test_a_timed_out_answer_is_in_doubt_as_a_gateway_timeout():
     reply, _ = live(life_of(CALL, rules()), world(claim=GRANTED, send=[replace(LOST, timed_out=True)]))
 
