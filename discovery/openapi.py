@@ -1,7 +1,7 @@
 """Contracts as OpenAPI 3.1 documents, and documents (OpenAPI 2 and 3) as paths the traffic is held against.
 
-What is written always passes openapi-spec-validator: `document()` checks it, and a fault there is a bug of
-ours. Objects that are the same in several places become shared components, named after the key they stand under.
+What `document()` writes always passes openapi-spec-validator: a fault there is a bug of ours, and `faults()` asks
+for it. Objects that are the same in several places become shared components, named after the key they stand under.
 """
 
 from __future__ import annotations
@@ -82,6 +82,16 @@ def document(
     if schemes:
         told["security"] = [{name: []} for name in schemes]
     return told
+
+
+def faults(document: Mapping[str, Any]) -> list[str]:
+    """Return what openapi-spec-validator finds wrong with `document`, each as `place: message`."""
+    from openapi_spec_validator import OpenAPIV31SpecValidator  # takes half a second to import
+
+    return [
+        f"/{'/'.join(map(str, error.absolute_path))}: {error.message}"
+        for error in OpenAPIV31SpecValidator(document).iter_errors()
+    ]
 
 
 _SELECTIONS = frozenset({"fields", "$select", "select", "fieldmask", "field_mask", "_fields", "projection"})

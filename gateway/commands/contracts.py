@@ -29,6 +29,9 @@ def contracts(
     evidence: Annotated[
         bool, typer.Option("--evidence", help="With --openapi: counts as x-gimbal members.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail unless the OpenAPI document passes openapi-spec-validator.")
+    ] = False,
     revision: Annotated[int | None, typer.Option("--revision", metavar="N", help="An earlier revision.")] = None,
     revisions: Annotated[bool, typer.Option("--revisions", help="List the revisions that are kept.")] = False,
     as_json: AsJson = False,
@@ -52,14 +55,27 @@ def contracts(
         case [name] if revisions:
             for number, at, digest in asyncio.run(_read(settings, name)).revisions:
                 put_json({"revision": number, "at": at, "digest": digest})
-        case [name] if openapi:
-            put(json.dumps(asyncio.run(_read(settings, name)).document(evidence), ensure_ascii=False, indent=1))
+        case [name] if openapi or check:
+            document = asyncio.run(_read(settings, name)).document(evidence)
+            if check:
+                _check(name, document)
+            if openapi:
+                put(json.dumps(document, ensure_ascii=False, indent=1))
         case [name]:
             _show(asyncio.run(_read(settings, name)), as_json)
         case [name, operation]:
             _show_operation(asyncio.run(_read(settings, name)), operation, as_json)
         case _:
             raise typer.BadParameter("say NAME, NAME OPERATION, set NAME TEMPLATE, or unset NAME TEMPLATE")
+
+
+def _check(name: str, document: dict[str, Any]) -> None:
+    from discovery.openapi import faults
+
+    if found := faults(document):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise GimbalError(f"the document of {name!r} is no valid OpenAPI 3.1: {found[0]}{more}")
+    say(f"{name}: valid OpenAPI 3.1, {sum(map(len, document['paths'].values()))} operations")
 
 
 class _Known:

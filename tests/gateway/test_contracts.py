@@ -238,3 +238,17 @@ def test_the_exported_contract_is_that_of_the_same_traffic(store_url: str, tmp_p
 
     assert Contract(told).digest == Contract(document(seen(), "shop")).digest
     assert os.environ.get("GIMBAL_STORE") is None
+
+
+def test_a_document_is_checked_before_it_is_handed_on(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gimbal("learn", str(recorded(tmp_path)), "--upstream", "shop", url=store_url, folder=tmp_path)
+    words = ["contracts", "shop", "--check", "--store", store_url, "--data", str(tmp_path)]
+
+    fine = CliRunner().invoke(app, words)
+    monkeypatch.setattr("discovery.openapi._REASONS", dict.fromkeys((200, 201, 204, 404), 7))
+    broken = CliRunner().invoke(app, words)
+
+    assert fine.exit_code == 0 and "shop: valid OpenAPI 3.1" in fine.output
+    assert broken.exit_code != 0 and "7 is not of type 'string'" in str(broken.output) + str(broken.exception)
