@@ -336,7 +336,7 @@ class MemoryLedger:
         return result
 
     def _keep(self, stored: _Kept, record: Record) -> None:
-        if record == stored.record:
+        if record is stored.record:
             return
         if record.state is not stored.record.state:
             self._touch(stored.about)
