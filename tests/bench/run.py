@@ -11,6 +11,7 @@ from importlib import import_module
 BENCHES = {
     "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
     "memory": "memory of gateway and store over many calls that expire",
+    "learning": "what learning costs a shape seen before and a new one, beside GenSON and orjson.loads",
     "start": "how long `import gateway` and `gimbal --help` take",
 }
 """Module beside this one -> what it measures. It has `options(parser)` and `main(options)`."""
