@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from gateway.clock import SystemClock
+from gateway.cluster import open_link
 from gateway.contracts import RedisContracts
 from gateway.engine import Engine
 from gateway.gate import Gate, Known
@@ -20,7 +21,7 @@ from gateway.journal import Journal
 from gateway.knowledge import Knowledge
 from gateway.learner import Learner
 from gateway.ledger import RedisLedger
-from gateway.link import Link
+from gateway.lookups import Lookups, LookupStore
 from gateway.problems import ConfigError
 from gateway.settings import Settings
 from gateway.store import Durability, examine, open_store
@@ -49,7 +50,7 @@ class Gateway:
 async def open_ledger(settings: Settings) -> AsyncIterator[RedisLedger]:
     """Open the ledger the settings name; the embedded engine is attached to, or started for as long as we look."""
     engine, url = await _store(settings)
-    ledger = RedisLedger(Link(url), Vault(keys(settings)))
+    ledger = RedisLedger(await open_link(url), Vault(keys(settings)))
     try:
         yield ledger
     finally:
@@ -62,7 +63,7 @@ async def open_ledger(settings: Settings) -> AsyncIterator[RedisLedger]:
 async def open_contracts(settings: Settings) -> AsyncIterator[RedisContracts]:
     """Open what is known of upstreams, in the store the settings name."""
     engine, url = await _store(settings)
-    contracts = RedisContracts(Link(url), Vault(keys(settings)))
+    contracts = RedisContracts(await open_link(url), Vault(keys(settings)))
     try:
         yield contracts
     finally:
@@ -87,7 +88,7 @@ async def open_gateway(
             durability = await examine(store, embedded=engine is not None)
         finally:
             await store.aclose()
-        ledger = RedisLedger(Link(url), Vault(keys(settings)))
+        ledger = RedisLedger(await open_link(url), Vault(keys(settings)))
         stack.push_async_callback(ledger.aclose)
         upstreams = {
             name: Known(rules, open_upstream(rules, (transports or {}).get(name)))
@@ -95,7 +96,7 @@ async def open_gateway(
         }
         for known in upstreams.values():
             stack.push_async_callback(known.wire.aclose)
-        contracts = RedisContracts(Link(url), Vault(keys(settings)))
+        contracts = RedisContracts(await open_link(url), Vault(keys(settings)))
         stack.push_async_callback(contracts.aclose)
         bases = {name: rules.base_url for name, rules in settings.upstreams.items()}
         learner = Learner(contracts, keys(settings)[0], bases)
@@ -112,6 +113,10 @@ async def open_gateway(
             observe=learner.observe,
         )
         stack.push_async_callback(gate.runner.aclose)
+        lookups = Lookups(LookupStore(contracts.link), keys(settings)[0], gate, settings.upstreams)
+        await lookups.refresh()
+        gate.runner.listen(lookups.observe)
+        stack.push_async_callback(_cancel, asyncio.create_task(lookups.run()))
         retention = settings.retention
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))

@@ -86,7 +86,7 @@ class RedisContracts:
     """Implements `discovery.store.ContractStore`. `vault` seals; evidence is hashed with the callers' own key."""
 
     def __init__(self, link: Link | ClusterLink, vault: Vault) -> None:
-        self._link = link
+        self.link = self._link = link  # also for what else is kept per upstream (`gateway.lookups`)
         self._vault = vault
 
     async def add(self, upstream: str, seen: State, source: str = "") -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 from discovery.exchange import Headers, Request, Response
 from gateway._lua import IDLE, script
+from gateway.cluster import ClusterLink
 from gateway.link import Link, Script
 from gateway.ports import About, Entry, Pending, Workflow
 from gateway.problems import LedgerUnavailable
@@ -70,7 +71,7 @@ class RedisLedger:
     `clock` is for tests alone: its time takes the place of the store's.
     """
 
-    def __init__(self, link: Link, vault: Vault, clock: Now | None = None) -> None:
+    def __init__(self, link: Link | ClusterLink, vault: Vault, clock: Now | None = None) -> None:
         self._link = link
         self._vault = vault
         self._clock = clock

@@ -121,10 +121,6 @@ def durability(said: Mapping[str, Any], fsync: Fsync, embedded: bool) -> Durabil
         raise EngineError(f"the store is {engine} {version}: Gimbal needs 6.2 or later")
     if said.get("role") == "slave":
         raise EngineError("the store is a read-only replica: name its primary")
-    if said.get("cluster_enabled"):
-        raise EngineError(
-            "the store is a node of a Redis Cluster, which Gimbal does not use yet: name a single server"
-        )
     eviction = str(said.get("maxmemory_policy", "unknown"))
     evicts = eviction not in ("noeviction", "unknown")
     if evicts and said.get("maxmemory"):

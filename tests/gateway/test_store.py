@@ -94,7 +94,6 @@ def test_an_evicting_store_is_refused(policy):
     [
         ({"redis_version": "6.0.16"}, "is redis 6.0.16: Gimbal needs 6.2"),
         ({"role": "slave"}, "read-only replica: name its primary"),
-        ({"cluster_enabled": 1}, "Redis Cluster"),
     ],
 )
 def test_a_store_we_cannot_use_is_named_with_a_cure(said, why):

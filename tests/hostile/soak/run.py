@@ -96,6 +96,7 @@ def _table(tally: Tally, scenarios: dict[str, str], report: Report) -> str:
         f"  sendings {report.sendings}, effects {report.effects}",
         f"  doubts {_counts(report.doubts)}",
         f"  told {_counts(report.told)}",
+        f"  asked anew after an answer owed to a store that was away {report.asked_anew}",
         f"  doubled {report.doubled}, lost {report.lost}, forgotten {report.forgotten}, changed {report.changed}, "
         f"early {report.early}, repeated {report.repeated}, unexpected {report.unexpected}",
     ]

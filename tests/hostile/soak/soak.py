@@ -85,6 +85,7 @@ class Report:
     sendings: int = 0
     effects: int = 0
     doubts: dict[str, int] = field(default_factory=dict)
+    asked_anew: int = 0  # steps asked anew after an answer the gateway owed to a store that was away
     doubled: int = 0
     lost: int = 0
     forgotten: int = 0
@@ -111,7 +112,7 @@ class Soak:
         self._dice = random.Random(seed)
         self._seconds = seconds
         self._mutant = mutant
-        self._oracle = Oracle(world.upstream)
+        self._oracle = Oracle(world.upstream, outages=world.engine.outages)
         self._gateways: list[Running] = []
         self._caller = Caller(world, self._oracle, self._awake, self._dice, hangs_up=0.1)
         self._over = False
@@ -259,6 +260,7 @@ class Soak:
         report.seconds = round(seconds, 1)
         report.calls, report.replays = self._caller.calls, self._caller.replays
         report.told = dict(self._caller.told.most_common())
+        report.asked_anew = len(self._oracle.asked_anew)
         report.doubts = dict(self._oracle.doubts)
         report.sendings = sum(upstream.sendings.values())
         report.effects = sum(upstream.effects.values())

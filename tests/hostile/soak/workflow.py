@@ -21,6 +21,9 @@ AGAIN = frozenset(
 )
 """Problems a caller answers by repeating the step. (`key-reused` is a violation; see `_told`.)"""
 
+AWAY = frozenset({"ledger-unavailable", "in-progress"})
+"""What a repeat of a finished step may be told for a moment."""
+
 ALONE = 20.0
 """Seconds in which what was put off for a second or two has to end without its caller, leases included."""
 
@@ -121,7 +124,7 @@ class Caller:
             self.replays += "idempotent-replayed" in answer.headers
             self.oracle.succeeded(step, answer.body)
             return True
-        if again:
+        if again and problem not in AWAY:
             self.violations.append(f"I5 changed: {step} had succeeded, and is now told {answer}")
         if problem == "deferred" and json.loads(answer.body)["alone"]:
             self.accepted.add(step.ref)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -158,6 +159,8 @@ class Engine:
         ]
         self._command += ["--maxmemory-policy", "noeviction", "--logfile", str(home / "log")]
         self._process: asyncio.subprocess.Process | None = None
+        self._away_since = 0.0
+        self.outages: list[tuple[float, float]] = []  # monotonic times of death and of the first answer after it
 
     async def start(self) -> None:
         """Start it, and wait until it has read its journal."""
@@ -165,9 +168,12 @@ class Engine:
         async with asyncio.timeout(PATIENCE):
             while not await self._answers():
                 await asyncio.sleep(0.01)
+        if self._away_since:
+            self.outages.append((self._away_since, time.monotonic()))
 
     async def kill(self) -> None:
         assert self._process is not None
+        self._away_since = time.monotonic()
         self._process.kill()
         await self._process.wait()
         self._socket.unlink(missing_ok=True)
