@@ -12,6 +12,7 @@ BENCHES = {
     "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
     "memory": "memory of gateway and store over many calls that expire",
     "learning": "what learning costs a shape seen before and a new one, beside GenSON and orjson.loads",
+    "outcomes": "what reading an answer costs, beside parsing it",
     "start": "how long `import gateway` and `gimbal --help` take",
 }
 """Module beside this one -> what it measures. It has `options(parser)` and `main(options)`."""

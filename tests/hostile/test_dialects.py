@@ -18,6 +18,7 @@ import zeep
 from botocore.config import Config
 from werkzeug.datastructures import Authorization
 
+from policies.pacing import RUN
 from tests.hostile.serving import Serving, emptied, process, until
 from tests.hostile.soap_shop import faults_as_200, shop
 from tests.hostile.test_batches import answers, free_port
@@ -54,14 +55,23 @@ def urls(reserved) -> Iterator[dict[str, str]]:
         served(httpbin.app) as bin,
     ):
         until(lambda: answers(f"http://127.0.0.1:{port}/moto-api/data.json"))
-        yield {"soap": soap, "dressed": dressed, "bin": bin, "slow": bin, "bus": f"http://127.0.0.1:{port}"}
+        yield {
+            "soap": soap,
+            "dressed": dressed,
+            "bin": bin,
+            "slow": bin,
+            "busy": bin,
+            "away": bin,
+            "bus": f"http://127.0.0.1:{port}",
+        }
 
 
 @pytest.fixture(scope="module")
 def gateway(urls, engine_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     place = tmp_path_factory.mktemp("dialects") / "data"
     config = f'[upstreams.slow]\nbase_url = "{urls["slow"]}"\ntimeout = 0.5\n'
-    named = {name: url for name, url in urls.items() if name != "slow"}
+    config += f'[upstreams.away]\nbase_url = "{urls["away"]}"\nattempts = 1\n'
+    named = {name: url for name, url in urls.items() if name not in ("slow", "away")}
     with Serving(named, place, emptied(engine_url), config) as serving:
         yield serving
 
@@ -139,14 +149,34 @@ def test_a_status_alone_is_told_as_what_it_means(status: int, outcome: str, told
     assert (answer.headers["gimbal-outcome"], answer.status_code) == (outcome, told)
 
 
+def test_a_limit_without_a_time_is_put_off_rather_than_tried_until_it_is_exhausted(gateway) -> None:
+    with gateway.client() as client:
+        who = {"Workflow-Id": "limit", "Workflow-Step": "post", "Prefer": "wait=0, respond-async"}
+        answer = client.post("/busy/status/429", json={"n": 1}, headers=who)
+
+    assert answer.json()["type"] == "/-/problems/deferred"
+    assert answer.headers["gimbal-outcome"] == "rate-limited;attempts=1"
+
+
 def test_an_answer_that_comes_too_late_leaves_an_unsafe_call_in_doubt_and_a_safe_one_free(gateway) -> None:
     with gateway.client() as client:
-        who = {"Workflow-Id": "late", "Prefer": "wait=0.6"}
+        who = {"Workflow-Id": "late", "Prefer": "wait=1"}
         unsafe = client.post("/slow/delay/1", json={"n": 1}, headers=who)
         safe = client.get("/slow/delay/1", headers=who)
 
     assert (unsafe.status_code, unsafe.json()["type"]) == (504, "/-/problems/in-doubt")
     assert safe.json()["type"] == "/-/problems/exhausted"
+
+
+def test_an_upstream_that_is_down_is_left_alone_and_found_again(gateway) -> None:
+    with gateway.client(headers={"Workflow-Id": "down", "Prefer": "wait=5"}) as client:
+        outcomes = [client.get("/away/status/503").headers["gimbal-outcome"] for _ in range(RUN)]
+        resting = client.get("/away/status/503", headers={"Prefer": "wait=0"})
+        found = client.get("/away/status/200")
+
+    assert outcomes == ["transient;attempts=1"] * RUN
+    assert (resting.status_code, resting.headers["gimbal-outcome"]) == (503, "rate-limited;attempts=0")
+    assert (found.status_code, found.headers["gimbal-outcome"]) == (200, "success;attempts=1")
 
 
 # EventBridge: entries without ids, answered by position
