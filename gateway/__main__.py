@@ -31,6 +31,7 @@ COMMANDS = {
     "contracts": ("contracts", "show what is known of an upstream"),
     "drift": ("drift", "show what changed at an upstream"),
     "pins": ("pins", "show the shapes workflows keep; accept a new one, or hold"),
+    "lookups": ("lookups", "show what could settle doubts at an upstream; accept it"),
     "explain": ("explain", "say how recorded exchanges would be treated"),
     "config": ("config", "check the configuration; show where each value came from"),
     "doctor": ("doctor", "look at versions, store, disk and upstreams, and say what to do"),

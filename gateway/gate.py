@@ -206,6 +206,11 @@ class Gate:
         with contextlib.suppress(LedgerUnavailable):  # the next one is told this reply: nothing is sent twice
             await self.runner.ledger.delivered(*passed.counted)
 
+    def overrule(self, upstream: str, rules: UpstreamRules) -> None:
+        """Hold to other rules for a named upstream, from the next call on."""
+        self.upstreams = {**self.upstreams, upstream: Known(rules, self.upstreams[upstream].wire)}
+        self._plain.clear()
+
     def _rules_for(self, upstream: UpstreamRules, method: str, path: str) -> Rules:
         if upstream.operations:
             return rules_for(upstream, method, path)

@@ -116,6 +116,17 @@ class Runner:
         self.on_wait: Callable[[str, float], None] | None = None
         """Told of a call that waits from now on, and until when (the store's time)."""
 
+    def listen(self, observe: Observe) -> None:
+        """Tell `observe` every exchange too; it must not block either."""
+        before = self._observe
+
+        def both(exchange: Exchange, reading: Reading) -> None:
+            if before is not None:
+                before(exchange, reading)
+            observe(exchange, reading)
+
+        self._observe = both
+
     def holds(self, call: str) -> bool:
         """Is a life of `call` under way here, under a claim?"""
         return call in self._held

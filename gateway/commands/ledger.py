@@ -80,6 +80,10 @@ def calls(
     wanted = State.IN_DOUBT if in_doubt else State(state) if state else None
     settings = read_settings(config, data, store)
     found = [call_summary(entry) for entry in with_ledger(settings, lambda ledger: ledger.calls(wanted, limit))]
+    proposals = _proposals(settings, found) if wanted is State.IN_DOUBT else {}
+    for view in found:
+        if view["id"] in proposals:
+            view["lookup"] = {**proposals[view["id"]]}
     if as_json:
         for view in found:
             put_json(view)
@@ -92,6 +96,11 @@ def calls(
         ["CALL", "WORKFLOW", "STEP", "UPSTREAM", "REQUEST", "STATE", "EFFECT", "LAST"],
         [_row(v, now) for v in found],
     )
+    for upstream, operation, get in sorted(
+        {(p["upstream"], p["operation"], p["get"]) for p in proposals.values()}
+    ):
+        accept = again("lookups", upstream, "--accept", operation, config=config, data=data, store=store)
+        say(f"{operation} of {upstream} could be settled by GET {get}, as traffic shows; to accept that: {accept}")
 
 
 def call(
@@ -111,6 +120,27 @@ def call(
     from gateway.commands.story import story, tell
 
     tell(story(view, time.time(), lambda *words: again(*words, config=config, data=data, store=store)))
+
+
+def _proposals(settings: Settings, views: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the look-up traffic proposes for each of these calls that has one not yet accepted, by its id."""
+    from gateway.commands.lookups import with_lookups
+    from gateway.lookups import LookupStore
+
+    async def read(kept: LookupStore) -> dict[str, dict[str, str]]:
+        found = {}
+        for upstream in {view["upstream"] for view in views}:
+            used = {one.form.operation for one in await kept.accepted(upstream)}
+            for one in reversed(await kept.proposals(upstream)):
+                form = one.form
+                told = {"upstream": upstream, "operation": form.operation, "get": form.get, "found": form.found}
+                for view in views:
+                    mine = view["upstream"] == upstream and one.is_for(view["method"], view["path"])
+                    if mine and form.operation not in used:
+                        found[view["id"]] = told
+        return found
+
+    return with_lookups(settings, read) if views else {}
 
 
 def with_ledger(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
