@@ -138,6 +138,8 @@ class _Writer:
 
     def operation(self, template: Template, method: str, exchanges: Exchanges) -> dict[str, Any]:
         told: dict[str, Any] = {"operationId": self._id(method, template)}
+        if summary := _summary(method, template.path, 201 in exchanges.answers):
+            told["summary"] = summary
         parameters = [self._path(parameter) for parameter in template.parameters]
         parameters += self._query(exchanges)
         parameters += [_sent("header", name) for name in sorted(exchanges.headers)]
@@ -276,6 +278,32 @@ class _Writer:
             if isinstance(schema.get("additionalProperties"), dict):
                 _refer(schema["additionalProperties"], given, top=False)
         return dict(sorted(shared.items()))
+
+
+_VERBS = {"GET": "Get", "PUT": "Put", "PATCH": "Change", "DELETE": "Delete"}
+
+
+def _summary(method: str, path: str, creates: bool) -> str:
+    """`GET /orders/{order_id}/items` -> List items; nothing where method and path do not say what it does."""
+    segments = path.strip("/").split("/")
+    item = segments[-1].startswith("{")
+    named = segments[-2] if item and len(segments) > 1 else segments[-1]
+    words = words_of(named)
+    if not words or "{" in named:
+        return ""
+    one = " ".join((*words[:-1], singular(words[-1])))
+    many = " ".join(words)
+    if item:
+        return f"{_VERBS[method]} {_article(one)} {one}" if method in _VERBS else ""
+    if method == "POST" and creates and one != many:
+        return f"Create {_article(one)} {one}"
+    if method == "GET":
+        return f"List {many}" if one != many else f"Get {many}"
+    return ""
+
+
+def _article(words: str) -> str:
+    return "an" if words[0] in "aeio" else "a"
 
 
 def _sent(where: str, name: str) -> dict[str, Any]:

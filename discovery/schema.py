@@ -4,7 +4,7 @@
 A schema always accepts all it was learned from. Beyond that it claims a thing only where the evidence carries it:
 `required` where a key was never missing, neither here nor from the same thing elsewhere (`Things`); `enum` where a
 closed set of words came again and again under a name that stands for one; `additionalProperties` where keys
-behave like data; `oneOf` with a discriminator where a tag decides which keys come.
+behave like data. Variants are one object whose members are optional: `Objects.tags` is not written as `oneOf` yet.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from shop import exchange, traffic
 
 from discovery.contract import Contract, given, templates_of
 from discovery.exchange import Exchange, Request, Response
-from discovery.openapi import document
+from discovery.openapi import _summary, document
 from discovery.schema import Claims
 from discovery.traffic import Evidence
 
@@ -212,3 +212,19 @@ def test_pages_keys_headers_and_cookies_are_recognised() -> None:
     paging = {"style": "cursor", "parameters": ("cursor",), "size": "limit", "next": "next_cursor"}
     assert operation["x-gimbal"]["paging"] == paging
     openapi_spec_validator.validate(told)
+
+
+@pytest.mark.parametrize(
+    ("operation", "summary"),
+    [
+        (("GET", "/v1/orders"), "List orders"),
+        (("GET", "/v1/orders/{order_id}"), "Get an order"),
+        (("DELETE", "/v1/line-items/{id}"), "Delete a line item"),
+        (("GET", "/v1/users/{id}/status"), "Get status"),
+        (("POST", "/v1/orders"), "Create an order"),
+        (("POST", "/v1/orders/{id}/cancel"), ""),
+        (("GET", "/{name}"), ""),
+    ],
+)
+def test_a_summary_says_what_method_and_path_say_and_no_more(operation: tuple[str, str], summary: str) -> None:
+    assert _summary(*operation, creates=True) == summary
