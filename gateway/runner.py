@@ -56,6 +56,7 @@ from policies.claims import (
     State,
     change,
 )
+from policies.keys import replay_sign
 from policies.outcome import Outcome, Reading
 from policies.reply import Reply
 from policies.retry import Budget
@@ -416,6 +417,8 @@ class Runner:
             budget = self._budgets.get(name)
             if budget is not None:
                 self._budgets[name] = budget.refund(retried=len(told.lines) > 2)
+        if call.step is not None and isinstance(answer, Response) and (sign := replay_sign(answer.headers)):
+            told.say(self._clock.now(), "hint", replay=sign, why="the upstream keeps idempotency keys")
         if (seconds := pace.heard(answer, reading)) > 0:
             told.say(self._clock.now(), "pace", seconds=round(seconds, 3), why="calls beside it wait as well")
         if self._observe is not None and told.stream is None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import orjson
 
 from discovery.body import read_body
-from discovery.exchange import Json, Request
+from discovery.exchange import Headers, Json, Request
 from policies.credentials import is_signed
 from policies.rules import Idempotency
 
@@ -75,3 +75,17 @@ def differences(kept: Request | None, asked: Request) -> list[Json]:
         else:
             found.append("body")
     return found or ["headers"]
+
+
+def replay_sign(headers: Headers) -> str | None:
+    """Return the header by which an upstream shows that it keeps idempotency keys, as `Name: value`, or None.
+
+    A hint for whoever writes its profile: a header proves no window, so nothing is repeated because of it.
+    """
+    for name, value in headers:
+        if name[:4].lower() == b"idem" and name.lower() in _REPLAY_SIGNS:
+            return f"{name.decode('latin-1')}: {value.decode('latin-1')[:40]}"
+    return None
+
+
+_REPLAY_SIGNS = frozenset({b"idempotent-replayed", b"idempotency-replayed", b"idempotency-status"})

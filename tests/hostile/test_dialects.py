@@ -179,6 +179,15 @@ def test_an_upstream_that_is_down_is_left_alone_and_found_again(gateway) -> None
     assert (found.status_code, found.headers["gimbal-outcome"]) == (200, "success;attempts=1")
 
 
+def test_an_upstream_that_shows_it_keeps_keys_is_told_of_in_the_transcript(gateway) -> None:
+    with gateway.client() as client:
+        who = {"Workflow-Id": "hint", "Workflow-Step": "post"}
+        answer = client.post("/bin/response-headers?Idempotent-Replayed=true", headers=who)
+
+    steps = gateway.said("call", answer.headers["gimbal-call"])[0]["transcript"]
+    assert [step["replay"] for step in steps if step["did"] == "hint"] == ["Idempotent-Replayed: true"]
+
+
 # EventBridge: entries without ids, answered by position
 
 
