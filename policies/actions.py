@@ -162,6 +162,7 @@ class Held:
     request: Request
     offset: float  # the ledger's time less our monotonic time
     reply: Response | None = None  # what the upstream said when it accepted the request
+    fresh: bool = False  # the ledger knew nothing of the step
 
     @property
     def repeat_until(self) -> float:

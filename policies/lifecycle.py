@@ -76,6 +76,8 @@ PLACE = 10.0
 
 LOST = "an earlier run sent it and its answer was lost"
 
+FORGOTTEN = "the store lost the record of a call that was under way"
+
 
 def life_of(call: Call, rules: Rules) -> Life[Reply]:
     """Live `call` under `rules`; return what its caller is told."""
@@ -84,11 +86,14 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
     if call.step is None:
         return (yield from _passing(call, rules, patience_ends))
     deadline = moment.date + rules.deadline if rules.deadline else 0.0
+    acted = False
     while True:
         claimed = yield from _claim(call, rules, patience_ends, deadline)
         if isinstance(claimed, Reply):
             return claimed
         match claimed.record.state:
+            case _ if acted and claimed.fresh:
+                reply = yield from _forgotten(call, rules, claimed, patience_ends)
             case _ if claimed.record.some and claimed.reply is not None:
                 reply = yield from go_on(call, rules, claimed, claimed.reply, patience_ends)
             case State.IN_DOUBT:
@@ -99,6 +104,14 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
                 reply = yield from _holding(call, rules, claimed, patience_ends)
         if reply is not None:
             return reply
+        acted = True
+
+
+def _forgotten(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life[Reply | None]:
+    """The store lost the record this life acted under (a failover, a restart): what was sent is in doubt."""
+    if held.record.state is not State.SENDING and not (yield from _mark(Effect.UNKNOWN)):
+        return None
+    return (yield from _doubt(call, rules, held, held.record.attempt, FORGOTTEN, None, patience_ends))
 
 
 # A call that is no step
@@ -171,7 +184,8 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
                     else call.request
                 )
                 asked_at = (record.not_before if record.state is State.IN_DOUBT else record.lease_until) - LEASE
-                return Held(record, request, asked_at - moment.now, claimed.reply)
+                fresh = not resumed and record.fence == 1
+                return Held(record, request, asked_at - moment.now, claimed.reply, fresh)
             case Recorded(record):
                 return recorded(call, record, claimed.reply)
             case Mismatch(record):
@@ -307,7 +321,13 @@ def _give_up(
 
 
 def _doubt(
-    call: Call, rules: Rules, held: Held, attempts: int, why: str, answer: Response | Fault, patience_ends: float
+    call: Call,
+    rules: Rules,
+    held: Held,
+    attempts: int,
+    why: str,
+    answer: Response | Fault | None,
+    patience_ends: float,
 ) -> Life[Reply | None]:
     """Make the doubt durable, then look for evidence, now or (whoever finds it due) later.
 

@@ -147,6 +147,30 @@ async def test_an_answer_outlives_a_store_that_goes_away():
     assert (await world.ledger.entry(CALL.id)).record.state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("clear", [True, False])
+@pytest.mark.parametrize("answer", [CREATED, Fault(Phase.WAIT, "closed")])
+def test_a_call_whose_record_the_store_lost_is_in_doubt_and_not_sent_anew(answer, clear):
+    class Failover(ScriptedUpstream):
+        async def send(self, request, **options):
+            said = await super().send(request, **options)
+            world.ledger._calls.clear()  # the store came back without its last writes
+            if not clear:
+                next(iter(world.runner._paces.values())).block(world.clock.monotonic() + 1)
+            return said
+
+    @alive
+    async def test():
+        first, again = await world.call(), await world.call()
+
+        assert (first.answer.slug, again.answer.slug) == ("in-doubt", "in-doubt")
+        assert len(world.upstream.sent) == 1
+        assert (await world.ledger.entry(CALL.id)).record.state is State.IN_DOUBT
+
+    world = World()
+    world.upstream = Failover(answer)
+    test()
+
+
 @alive
 async def test_nothing_more_is_sent_while_the_answer_before_is_owed_to_the_store():
     """What is owed is kept late: it would say "nothing is under way" of a sending that is."""
