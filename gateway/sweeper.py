@@ -42,6 +42,9 @@ TAKEN = 16
 UNKNOWN = 60.0
 """Seconds a call waits on whose upstream is not configured here."""
 
+FAREWELL = 5.0
+"""Seconds calls under way are waited for at the end: most answers come in one, and an end must be one."""
+
 REAPING = 600.0
 """Seconds in which every shard is looked through for workflows that ended, one after the other."""
 
@@ -74,7 +77,7 @@ class Sweeper:
             self._wake.set()
 
     async def run(self) -> None:
-        """Sweep until cancelled; what is under way then is left to its lease."""
+        """Sweep until cancelled. What is under way then has `FAREWELL` seconds to end, or is left to its lease."""
         try:
             while True:
                 try:
@@ -84,6 +87,8 @@ class Sweeper:
                     self._heads = [math.inf] * SHARDS
                 await self._rest()
         finally:
+            if self._under_way:  # a sending broken off here would be a doubt
+                await asyncio.wait(self._under_way, timeout=FAREWELL)
             for life in self._under_way:
                 life.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)

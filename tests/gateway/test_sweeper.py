@@ -444,6 +444,22 @@ def test_a_202_without_a_place_to_ask_is_a_success(store_url: str):
     lived(work)
 
 
+def test_an_end_in_good_order_waits_for_the_answer_of_what_is_being_sent(store_url: str):
+    async def work() -> None:
+        upstream = Scripted(LATER, CREATED, takes=0.5)
+        process = Process(store_url, upstream, BILLING)
+        async with running(process):
+            call = (await process.post(NO_WAIT)).call
+            async with asyncio.timeout(20):
+                while len(upstream.sent) < 2:
+                    await asyncio.sleep(0.02)
+        link = Process(store_url, upstream, BILLING)
+        assert await link.state(call) is State.SUCCEEDED
+        await link.ledger.aclose()
+
+    lived(work)
+
+
 def test_a_call_of_an_upstream_that_is_not_configured_here_is_put_off(store_url: str):
     async def work() -> None:
         process = Process(store_url, Scripted(LATER), BILLING)
