@@ -184,11 +184,15 @@ class Gate:
 
     def by_host(self, method: str, target: bytes, headers: Headers, caller: str) -> Arrival | Problem:
         """Return whom an absolute target (a forward proxy's) is for: the upstream whose base URL it lies under."""
+        found = ""
+        most = b""  # of two that lie one under the other, the longer base URL: its credentials are meant
         for name, known in self.upstreams.items():
             base = known.rules.base_url.encode()
-            if target == base or target.startswith((base + b"/", base + b"?")):
-                rest = target[len(base) :]
-                return Arrival(name, method, rest if rest[:1] == b"/" else b"/" + rest, headers, caller)
+            if len(base) > len(most) and (target == base or target.startswith((base + b"/", base + b"?"))):
+                found, most = name, base
+        if found:
+            rest = target[len(most) :]
+            return Arrival(found, method, rest if rest[:1] == b"/" else b"/" + rest, headers, caller)
         return Problem(
             "refused-target",
             403,
