@@ -59,7 +59,8 @@ def test_an_effect_stays_single_after_a_death_at_any_boundary(scenario):
     tally = in_a_world(lambda world: deaths(world, scenario, lambda _: True))
 
     assert tally.violations == []
-    assert tally.kills >= 0.9 * tally.trials  # of two callers one may end without the boundaries of the other
+    # Of two callers one may end without the other's boundaries; what is put off, another trial's gateway may take.
+    assert tally.kills >= (0.6 if scenario.leaves else 0.9) * tally.trials
 
 
 @pytest.mark.slow
