@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from discovery.constant import constant
 from discovery.exchange import Headers, Request
@@ -104,6 +105,8 @@ class Gate:
         known = self.upstreams.get(arrival.upstream)
         if known is None:
             return unknown_upstream(arrival.upstream, self.upstreams)
+        if known.rules.headers and _climbs(arrival.target) and urlsplit(known.rules.base_url).path:
+            return refused_target("Its dot segments lead out of the base_url that its injected headers are for.")
         try:
             claimant = identity.read_claimant(arrival.headers, self._default, self._run)
         except Malformed as error:
@@ -193,12 +196,7 @@ class Gate:
         if found:
             rest = target[len(most) :]
             return Arrival(found, method, rest if rest[:1] == b"/" else b"/" + rest, headers, caller)
-        return Problem(
-            "refused-target",
-            403,
-            "No upstream is configured there",
-            "Calls go only to named upstreams. Configure one whose base_url this address lies under.",
-        )
+        return refused_target("Configure one whose base_url this address lies under.")
 
     async def delivered(self, passed: Passed) -> None:
         """The reply is with its caller: an unnamed step's next occurrence may begin.
@@ -265,6 +263,33 @@ def new_id(workflow: tuple[str, str] | None = None) -> str:
     """Return the id of a call that is no step: random, in its workflow's shard where it has one."""
     shard = shard_of(*workflow) if workflow else os.urandom(1)[0]
     return f"{shard:02x}{os.urandom(12).hex()}"
+
+
+def _climbs(target: bytes) -> bool:
+    """Do the path's dot segments (RFC 3986 5.2.4) lead above where it begins? They would leave the base URL."""
+    if b".." not in target and b"%2e" not in target.lower():
+        return False
+    depth = 0
+    for segment in target.partition(b"?")[0].split(b"/")[1:]:
+        match segment.lower().replace(b"%2e", b"."):
+            case b"..":
+                depth -= 1
+            case b"." | b"":
+                pass
+            case _:
+                depth += 1
+        if depth < 0:
+            return True
+    return False
+
+
+def refused_target(why: str) -> Problem:
+    return Problem(
+        "refused-target",
+        403,
+        "No upstream is configured there",
+        f"Calls go only to named upstreams. {why}",
+    )
 
 
 def unknown_upstream(name: str, known: Mapping[str, Known]) -> Problem:

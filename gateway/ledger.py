@@ -86,7 +86,7 @@ class RedisLedger:
             _pack(ask),
             _workflow_of(about),
             about.kept or 0,
-            _dump_about(about),
+            self._seal(call, "about", _dump_about(about)),
             self._seal(call, "request", _dump_request(about.request)),
             *self._seal_credentials(call, credentials),
         )
@@ -150,7 +150,7 @@ class RedisLedger:
             _pack(noted(outcome)),
             _workflow_of(about),
             about.kept or 0,
-            _dump_about(about),
+            self._seal(call, "about", _dump_about(about)),
             self._seal(call, "request", _dump_request(about.request)),
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
@@ -201,7 +201,7 @@ class RedisLedger:
         if record is None:
             return None
         return Pending(
-            _load_about(about, _load_request(self._open(call, "request", request))),
+            _load_about(self._open(call, "about", about), _load_request(self._open(call, "request", request))),
             _record(record),
             _HEADERS.decode(_versioned(self._open(call, "credentials", credentials))) if credentials else (),
         )
@@ -268,7 +268,7 @@ class RedisLedger:
         times = _TIMES.decode(record)
         return Entry(
             call,
-            _load_about(about, _load_request(self._open(call, "request", request))),
+            _load_about(self._open(call, "about", about), _load_request(self._open(call, "request", request))),
             _record(record),
             _load_reply(self._open(call, "reply", reply)) if reply else None,
             tuple(self._lines(call, lines or b"")),

@@ -331,7 +331,7 @@ class Runner:
 
     def _hold(self, call: str, held: Held) -> None:
         self._held[call] = held
-        if self._renewal is None:
+        if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew())
 
     def _release(self, call: str, told: _Told) -> None:
