@@ -89,9 +89,19 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 def read_answer(connection: socket.socket, method: str = "GET") -> tuple[int, list[tuple[str, str]], bytes]:
     """Read one answer and nothing beyond it: status, headers in order, body."""
-    answer = HTTPResponse(connection, method=method)  # type: ignore[arg-type]
+    answer = HTTPResponse(_Frugal(connection), method=method)  # type: ignore[arg-type]
     answer.begin()
     return answer.status, answer.getheaders(), answer.read()
+
+
+class _Frugal:
+    """A socket whose files read no byte ahead: the next answer may have come in the same packet."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def makefile(self, mode: str) -> object:
+        return self._connection.makefile(mode, buffering=1)
 
 
 @contextlib.contextmanager
