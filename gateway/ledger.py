@@ -2,7 +2,8 @@
 
 Promises: a transition is one round trip and all or nothing, with its indexes; the store's clock is the only
 clock; what was decided is exactly what `policies.claims` decides. Requests, replies, items and transcripts
-are sealed (`gateway.vault`). Layout of keys and the shared Lua: `gateway._lua`.
+are sealed (`gateway.vault`). Layout of keys and the shared Lua: `gateway._lua`; values as stored:
+`gateway.ledger_values`.
 
 Keys live as long as somebody may ask: a call that has not ended, for ever; the steps of a workflow, until
 `kept` seconds after it ended; a step that is only an Idempotency-Key, until `kept` seconds after its own end.
@@ -15,42 +16,37 @@ import math
 from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
 
-import msgspec
-
-from discovery.exchange import Headers, Request, Response
+from discovery.exchange import Headers, Response
 from gateway._lua import IDLE, script
 from gateway.cluster import ClusterLink
+from gateway.ledger_values import (
+    call_key,
+    counts_key,
+    dump_about,
+    dump_headers,
+    dump_reply,
+    dump_request,
+    load_about,
+    load_changed,
+    load_headers,
+    load_record,
+    load_reply,
+    load_request,
+    load_times,
+    load_told,
+    load_workflow,
+    pack,
+    pairs,
+    workflow_name,
+    workflow_of,
+)
 from gateway.link import Link, Script
 from gateway.ports import About, Entry, Pending, Workflow
-from gateway.problems import LedgerUnavailable
 from gateway.vault import Vault
 from policies.actions import Claimed
-from policies.claims import (
-    SHARDS,
-    Ask,
-    Busy,
-    Change,
-    ChangeResult,
-    ClaimResult,
-    Doubtful,
-    Granted,
-    Kept,
-    Later,
-    Mismatch,
-    Outdated,
-    Record,
-    Recorded,
-    State,
-    StepKey,
-    noted,
-    shard_of,
-)
+from policies.claims import SHARDS, Ask, Change, ChangeResult, State, noted, shard_of
 from policies.outcome import Outcome
-
-FORMAT = 1
-"""Version of what is stored in `about`, `request` and `reply`: the first byte of each."""
 
 KEPT = 30 * 86400.0
 """Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
@@ -83,17 +79,17 @@ class RedisLedger:
         told, record, request, reply, items = await self._run(
             CLAIM,
             call,
-            _pack(ask),
-            _workflow_of(about),
+            pack(ask),
+            workflow_of(about),
             about.kept or 0,
-            self._seal(call, "about", _dump_about(about)),
-            self._seal(call, "request", _dump_request(about.request)),
+            self._seal(call, "about", dump_about(about)),
+            self._seal(call, "request", dump_request(about.request)),
             *self._seal_credentials(call, credentials),
         )
         return Claimed(
-            _told(told, _record(record)),
-            request=_load_request(self._open(call, "request", request)) if request else None,
-            reply=_load_reply(self._open(call, "reply", reply)) if reply else None,
+            load_told(told, load_record(record)),
+            request=load_request(self._open(call, "request", request)) if request else None,
+            reply=load_reply(self._open(call, "reply", reply)) if reply else None,
             items=self._open(call, "items", items) if items else b"",
         )
 
@@ -112,13 +108,13 @@ class RedisLedger:
             CHANGE,
             call,
             fence,
-            _pack(wish),
+            pack(wish),
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
             self._seal(call, "items", items),
             *self._seal_credentials(call, credentials),
         )
-        return _changed(kept, record)
+        return load_changed(kept, record)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         answers = await asyncio.gather(*(self._run(RENEW, call, fence, lease) for call, fence in held))
@@ -127,14 +123,14 @@ class RedisLedger:
     async def occurrence(self, type: str, id: str, run: str, fingerprint: str, marker: str) -> int:
         if not run:
             return 1
-        counted: int = await self._link.run(OCCURRENCE, _counts_key(type, id, run), fingerprint, marker)
+        counted: int = await self._link.run(OCCURRENCE, counts_key(type, id, run), fingerprint, marker)
         return counted
 
     async def delivered(self, type: str, id: str, run: str, fingerprint: str, occurrence: int) -> None:
         if run:
             # Whole, never by its digest: an engine that does not know it yet would hear of it only after the
             # caller's next call, and take that for a repeat.
-            await self._link.do("EVAL", DELIVERED, 1, _counts_key(type, id, run), fingerprint, occurrence)
+            await self._link.do("EVAL", DELIVERED, 1, counts_key(type, id, run), fingerprint, occurrence)
 
     async def note(
         self,
@@ -147,11 +143,11 @@ class RedisLedger:
         await self._run(
             NOTE,
             call,
-            _pack(noted(outcome)),
-            _workflow_of(about),
+            pack(noted(outcome)),
+            workflow_of(about),
             about.kept or 0,
-            self._seal(call, "about", _dump_about(about)),
-            self._seal(call, "request", _dump_request(about.request)),
+            self._seal(call, "about", dump_about(about)),
+            self._seal(call, "request", dump_request(about.request)),
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
         )
@@ -168,7 +164,7 @@ class RedisLedger:
 
     async def _operate(self, call: str, rule: str, reply: bytes, transcript: bytes) -> ChangeResult:
         kept, record = await self._run(OPERATE, call, rule, reply, self._seal(call, "lines", transcript))
-        return _changed(kept, record)
+        return load_changed(kept, record)
 
     async def due(self, shard: int, limit: int = 100) -> list[str]:
         """Let time do its work on `shard` (lapsed leases, ended waits); return calls whose time has come."""
@@ -194,16 +190,16 @@ class RedisLedger:
 
     async def pending(self, call: str) -> Pending | None:
         """Return what is needed to go on with a call without its caller."""
-        key = _key(call)
+        key = call_key(call)
         record, about, request, credentials = await self._link.do(
             "HMGET", key, "record", "about", "request", "credentials"
         )
         if record is None:
             return None
         return Pending(
-            _load_about(self._open(call, "about", about), _load_request(self._open(call, "request", request))),
-            _record(record),
-            _HEADERS.decode(_versioned(self._open(call, "credentials", credentials))) if credentials else (),
+            load_about(self._open(call, "about", about), load_request(self._open(call, "request", request))),
+            load_record(record),
+            load_headers(self._open(call, "credentials", credentials)) if credentials else (),
         )
 
     async def reap(self, shard: int, idle: float = IDLE, kept: float = KEPT) -> int:
@@ -217,40 +213,40 @@ class RedisLedger:
     async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
         await self._everywhere(lambda shard: self._run(DUE, f"{shard:02x}", limit))
         listed = await self._everywhere(lambda shard: self._run(LIST, f"{shard:02x}", state or "", limit))
-        newest = nlargest(limit, {(float(at), name.decode()) for found in listed for name, at in _pairs(found)})
+        newest = nlargest(limit, {(float(at), name.decode()) for found in listed for name, at in pairs(found)})
         found = await self._entries([name for _, name in newest])
         return [entry for entry in found if entry and state in (None, entry.record.state)]
 
     async def workflows(self, limit: int = 100) -> list[Workflow]:
         listed = await self._everywhere(lambda shard: self._run(WORKFLOWS, f"{shard:02x}", limit))
-        every = [_workflow(name.decode(), fields) for found in listed for name, fields in _pairs(found)]
+        every = [load_workflow(name.decode(), fields) for found in listed for name, fields in pairs(found)]
         return nlargest(limit, every, key=lambda workflow: workflow.active)
 
     async def workflow(self, type: str, id: str) -> tuple[Workflow, list[Entry]] | None:
-        name = _name(type, id)
+        name = workflow_name(type, id)
         fields, calls = await self._run(WORKFLOW, f"{shard_of(type, id):02x}", name)
         if not fields:
             return None
         entries = await self._entries([call.decode() for call in calls])
-        return _workflow(name, fields), sorted((e for e in entries if e), key=lambda entry: entry.created)
+        return load_workflow(name, fields), sorted((e for e in entries if e), key=lambda entry: entry.created)
 
     async def end(self, type: str, id: str, kept: float) -> bool:
         """End a workflow; True also where there is none."""
-        ended = await self._run(END, f"{shard_of(type, id):02x}", _name(type, id), kept)
+        ended = await self._run(END, f"{shard_of(type, id):02x}", workflow_name(type, id), kept)
         return bool(ended)
 
     # How
 
     async def _run(self, lua: Script, call: str, *arguments: str | bytes | int | float) -> Any:
         now = repr(self._clock.now()) if self._clock else ""
-        return await self._link.run(lua, _key(call), now, *arguments)
+        return await self._link.run(lua, call_key(call), now, *arguments)
 
     async def _everywhere(self, ask: Any) -> list[Any]:
         return await asyncio.gather(*map(ask, range(SHARDS)))
 
     async def _entries(self, calls: Sequence[str]) -> list[Entry | None]:
         fields = ("record", "about", "request", "reply", "lines", "items")
-        stored = await asyncio.gather(*(self._link.do("HMGET", _key(call), *fields) for call in calls))
+        stored = await asyncio.gather(*(self._link.do("HMGET", call_key(call), *fields) for call in calls))
         return [self._entry(call, *values) for call, values in zip(calls, stored, strict=True)]
 
     def _entry(
@@ -265,15 +261,15 @@ class RedisLedger:
     ) -> Entry | None:
         if record is None or about is None or request is None:
             return None
-        times = _TIMES.decode(record)
+        created, updated = load_times(record)
         return Entry(
             call,
-            _load_about(self._open(call, "about", about), _load_request(self._open(call, "request", request))),
-            _record(record),
-            _load_reply(self._open(call, "reply", reply)) if reply else None,
+            load_about(self._open(call, "about", about), load_request(self._open(call, "request", request))),
+            load_record(record),
+            load_reply(self._open(call, "reply", reply)) if reply else None,
             tuple(self._lines(call, lines or b"")),
-            created=times.created,
-            updated=times.updated,
+            created=created,
+            updated=updated,
             items=self._open(call, "items", items) if items else b"",
         )
 
@@ -289,10 +285,10 @@ class RedisLedger:
         return self._vault.seal(plain, f"{call} {field}") if plain else b""
 
     def _seal_reply(self, call: str, reply: Response | None) -> bytes:
-        return self._seal(call, "reply", _dump_reply(reply)) if reply else b""
+        return self._seal(call, "reply", dump_reply(reply)) if reply else b""
 
     def _seal_credentials(self, call: str, credentials: Headers) -> tuple[bytes, ...]:
-        return (self._seal(call, "credentials", _dump(credentials)),) if credentials else ()
+        return (self._seal(call, "credentials", dump_headers(credentials)),) if credentials else ()
 
     def _open(self, call: str, field: str, sealed: bytes) -> bytes:
         return self._vault.open(sealed, f"{call} {field}")
@@ -565,120 +561,3 @@ end
 return {fields, calls}
 """)
 )
-
-
-# Names of keys, and values as they are stored
-
-
-class _Times(msgspec.Struct):
-    created: float
-    updated: float
-
-
-_TIMES = msgspec.msgpack.Decoder(_Times)
-_RECORD = msgspec.msgpack.Decoder(Record)
-_REQUEST = msgspec.msgpack.Decoder(tuple[str, bytes, tuple[tuple[bytes, bytes], ...], bytes])
-_HEADERS = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
-_REPLY = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bytes, bytes], ...], bytes, bytes])
-_ABOUT = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, float | None, str, str])
-_pack = msgspec.msgpack.Encoder().encode
-_STATES = {state.value.encode(): state for state in State}
-
-
-def _key(call: str) -> str:
-    return f"gimbal:{{s{int(call[:2], 16)}}}:call:{call}"
-
-
-def _name(type: str, id: str) -> str:
-    return f"{quote(type, safe='')}/{quote(id, safe='')}"
-
-
-def _counts_key(type: str, id: str, run: str) -> str:
-    return f"gimbal:{{s{shard_of(type, id)}}}:counts:{_name(type, id)}/{quote(run, safe='')}"
-
-
-def _workflow_of(about: About) -> str:
-    return _name(about.step.type, about.step.id) if about.kept is None else ""
-
-
-def _told(told: bytes, record: Record) -> ClaimResult:
-    match told:
-        case b"granted":
-            return Granted(record, resumed=False)
-        case b"resumed":
-            return Granted(record, resumed=True)
-        case b"recorded":
-            return Recorded(record)
-        case b"busy":
-            return Busy(record, record.lease_until)
-        case b"later":
-            return Later(record, record.not_before)
-        case b"doubtful":
-            return Doubtful(record)
-        case b"mismatch":
-            return Mismatch(record)
-        case _:
-            raise LedgerUnavailable(f"the store's script answered {told!r}")
-
-
-def _changed(kept: int, record: bytes | None) -> ChangeResult:
-    return Kept(_record(record)) if kept and record else Outdated(_record(record) if record else None)
-
-
-def _record(packed: bytes) -> Record:
-    return _RECORD.decode(packed)
-
-
-def _workflow(name: str, fields: list[bytes]) -> Workflow:
-    kept: dict[bytes, bytes] = dict(_pairs(fields))
-    type, _, id = name.partition("/")
-    return Workflow(
-        unquote(type),
-        unquote(id),
-        started=float(kept[b"started"]),
-        active=float(kept.get(b"active", kept[b"started"])),
-        ended=float(kept.get(b"ended", 0)),
-        states={state: int(kept[raw]) for raw, state in _STATES.items() if int(kept.get(raw, 0))},
-    )
-
-
-def _pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _versioned(stored: bytes) -> memoryview:
-    if stored[0] != FORMAT:
-        raise LedgerUnavailable(f"a record is of format {stored[0]}; this version reads {FORMAT}: upgrade")
-    return memoryview(stored)[1:]
-
-
-def _dump(value: tuple[object, ...]) -> bytes:
-    return bytes((FORMAT,)) + _pack(value)
-
-
-def _dump_about(about: About) -> bytes:
-    step = about.step
-    return _dump(
-        (step.type, step.id, step.step, about.upstream, about.operation, about.kept, about.trace, about.caller)
-    )
-
-
-def _load_about(stored: bytes, request: Request) -> About:
-    type, id, step, upstream, operation, kept, trace, caller = _ABOUT.decode(_versioned(stored))
-    return About(StepKey(type, id, step), upstream, operation, request, kept, trace, caller)
-
-
-def _dump_request(request: Request) -> bytes:
-    return _dump((request.method, request.target, request.headers, request.body))
-
-
-def _load_request(stored: bytes) -> Request:
-    return Request(*_REQUEST.decode(_versioned(stored)))
-
-
-def _dump_reply(reply: Response) -> bytes:
-    return _dump((reply.status, reply.headers, reply.body, reply.reason))
-
-
-def _load_reply(stored: bytes) -> Response:
-    return Response(*_REPLY.decode(_versioned(stored)))

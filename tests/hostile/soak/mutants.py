@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway import ledger
 from gateway.ledger import RedisLedger
+from gateway.ledger_values import call_key
 from gateway.link import Script
 from gateway.runner import Runner
 from gateway.wire_connection import Connection
@@ -71,7 +72,7 @@ def delete_on_exception() -> None:
     async def changed(self: RedisLedger, call: str, fence: int, wish: Change, **rest: Any) -> Any:
         done = await change(self, call, fence, wish, **rest)
         if wish.state is State.IN_DOUBT:
-            await self._link.do("DEL", ledger._key(call))
+            await self._link.do("DEL", call_key(call))
         return done
 
     RedisLedger.change = changed  # type: ignore[method-assign]
