@@ -16,7 +16,6 @@ from functools import reduce
 
 from discovery.adapt import Adaptation, Evidenced, verify
 from discovery.drift import Drift
-from discovery.drift_sketch import name_of, parent_of
 from discovery.drift_watch import Seen, Words
 from discovery.edits import (
     Coerce,
@@ -34,6 +33,7 @@ from discovery.edits import (
 )
 from discovery.exchange import Json
 from discovery.lexical import words_of
+from discovery.pointer import name_of, parent_of
 from discovery.proof import Agreement, Eras, eras_of
 from discovery.shape import DIGITS, WHOLE, Place, Shape, merged, misfits, shape_of
 

@@ -12,12 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 from discovery.body import read_json
 from discovery.exchange import Json
-
-Path: TypeAlias = tuple[str | int, ...]
+from discovery.pointer import Path, unescaped
 
 MAX_NODES = 1_000
 """Nodes looked at: 100 KB of errors in under 2 ms; who complains of more is read as far as that."""
@@ -56,7 +54,7 @@ def path_of(text: str) -> Path:
     """Split a pointer, a dotted, a bracketed or a JSONPath place into its parts."""
     text = text.strip().removeprefix("#").removeprefix("$").strip()
     if "/" in text and not re.search(r"\s|://", text):
-        tokens = [token.replace("~1", "/").replace("~0", "~") for token in text.split("/") if token]
+        tokens = [unescaped(token) for token in text.split("/") if token]
         if len(tokens) == 1 and text[0] != "/":
             return path_of(tokens[0])
         return tuple(int(token) if token.isdecimal() else token for token in tokens if token[0] != "@")

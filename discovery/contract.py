@@ -21,6 +21,7 @@ from jsonschema.exceptions import ValidationError
 from discovery.body import TREES, Body, Kind, form_tree, read_body
 from discovery.exchange import Exchange, Json, Request, Response
 from discovery.operation import Operation, Router
+from discovery.pointer import pointer_of, unescaped
 from discovery.traffic import media_of
 
 Document = dict[str, Any]
@@ -156,7 +157,7 @@ class Contract:
                 break
             path, node = node["$ref"].removeprefix("#/").split("/"), self.document
             for part in path:
-                node = node.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(node, dict) else {}
+                node = node.get(unescaped(part), {}) if isinstance(node, dict) else {}
         return node if isinstance(node, dict) else {}
 
 
@@ -254,7 +255,7 @@ def _violations(error: ValidationError, where: str) -> Iterator[Violation]:
         if len(deepest.absolute_path) > len(error.absolute_path):
             yield from _violations(deepest, where)
             return
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in error.absolute_path)
+    pointer = pointer_of(error.absolute_path)
     yield Violation(where, pointer, _message(error))
 
 

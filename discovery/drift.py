@@ -19,8 +19,9 @@ from discovery.drift_fields import Change, changes, units_of
 from discovery.drift_odds import Step
 from discovery.drift_operations import gone, newly_required, successor
 from discovery.drift_pairs import Pair, pairs_of
-from discovery.drift_sketch import kinds_in, parent_of
+from discovery.drift_sketch import kinds_in
 from discovery.drift_watch import Seen, Watch, Words
+from discovery.pointer import parent_of
 from discovery.templates import draw
 from discovery.traffic import Evidence
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from discovery.drift_odds import Look, Step, end, onset
-from discovery.drift_sketch import NULL, STRONG, parent_of
+from discovery.drift_sketch import NULL, STRONG
 from discovery.drift_watch import Seen
+from discovery.pointer import parent_of
 
 FEW = 4
 """Keys below which an object is no map: too few to tell a habit."""

@@ -7,8 +7,9 @@ from math import log
 from typing import Protocol
 
 from discovery.drift_odds import Step, end, onset
-from discovery.drift_sketch import STRONG, Row, name_of, parent_of
+from discovery.drift_sketch import STRONG, Row
 from discovery.drift_watch import GONE, REFUSED, Seen
+from discovery.pointer import name_of, parent_of
 
 CERTAIN = log(1e4)
 """Odds (ln) from which an operation counts as gone: there is one question only, but a grave one."""

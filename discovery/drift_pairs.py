@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from discovery.drift_sketch import name_of, parent_of
 from discovery.drift_watch import Seen
 from discovery.lexical import words_of
+from discovery.pointer import name_of, parent_of
 
 SAME = 0.7
 """Share of entities that must show the same value under both places; some values change with time."""

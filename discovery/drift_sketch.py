@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 from discovery.evidence import is_name
 from discovery.exchange import Json
 from discovery.lexical import is_personal, is_token
+from discovery.pointer import escaped
 from discovery.redaction import is_secret_name, is_secret_value
 
 NULL, BOOLEAN, NUMBER, STRING, ARRAY, OBJECT = 1, 2, 4, 8, 16, 32
@@ -123,18 +124,6 @@ def _is_word(value: Json, name: str) -> bool:
     if isinstance(value, str):
         return is_token(value) and not is_personal(name) and not is_secret_value(value)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1000
-
-
-def escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def parent_of(pointer: str) -> str:
-    return pointer.rpartition("/")[0]
-
-
-def name_of(pointer: str) -> str:
-    return pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
 
 
 def kinds_in(mask: int) -> list[str]:

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple, TypeAlias, assert_never
 import orjson
 
 from discovery.exchange import Json
-from discovery.splice import Member, Node, parts_of, places
+from discovery.pointer import parts_of
+from discovery.splice import Member, Node, places
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from discovery.body import Kind
-from discovery.complaints import Complaint, Path, path_of, plain
+from discovery.complaints import Complaint, path_of, plain
 from discovery.exchange import SAFE_METHODS, Json, Request
+from discovery.pointer import Path, pointer_of
 from discovery.reasons import Reason, reason_of, said_reason
-from discovery.slots import Slots, find_place, lacking_kin, pair_value, pointer_of, slots_of, value_at, values_like
+from discovery.slots import Slots, find_place, lacking_kin, pair_value, slots_of, value_at, values_like
 
 __all__ = ["Hint", "Reason", "read_hints"]
 

@@ -18,10 +18,9 @@ from urllib.parse import quote, unquote_plus
 
 from discovery.body import TREES, Kind, read_body
 from discovery.exchange import Headers, Json
+from discovery.lexical import words_of
 
 HIDDEN = "[redacted]"
-
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _SECRET_WORDS = frozenset(
     "authorization password passwd passphrase passcode pwd secret secrets credential credentials cookie cookies "
@@ -72,7 +71,7 @@ _DEPTH = 200
 @lru_cache(maxsize=8192)
 def is_secret_name(name: str) -> bool:
     """Tell whether what stands under `name` (a header, query parameter, JSON key, form field) is a secret."""
-    words = [word.lower() for word in _WORDS.findall(name[:200])]
+    words = words_of(name)
     if not words or (len(words) > 1 and words[-1] in _OPEN_WORDS):
         return False
     if not _SECRET_WORDS.isdisjoint(words) or "".join(words) in _SECRET_WORDS:

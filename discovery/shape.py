@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from discovery.drift_sketch import escaped
 from discovery.edits import EPOCHS, Form, form_of
 from discovery.evidence import is_name
 from discovery.exchange import Json
+from discovery.pointer import escaped
 
 MAX_PLACES = 500
 """Places of one shape, as `discovery.drift_sketch` has them."""

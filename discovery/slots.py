@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from discovery.body import Kind, form_tree, read_body, read_json
-from discovery.complaints import Path, path_of, plain
+from discovery.complaints import path_of, plain
 from discovery.exchange import Json, Request
+from discovery.pointer import Path
 
 MAX_SLOTS = 5_000
 """Slots of a request that are searched; places deeper in a larger one are found by their full path."""
@@ -118,11 +119,6 @@ def value_at(tree: Json, place: Path) -> Json:
         else:
             return None
     return tree
-
-
-def pointer_of(place: Path) -> str:
-    """Return `place` as a JSON Pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
@@ -325,9 +321,3 @@ def names_in_body(slots: Slots) -> Iterator[str]:
     for place, _ in slots.all:
         if isinstance(place[-1], str):
             yield place[-1]
-
-
-def place_of(pointer: str) -> Path:
-    """Return the place a JSON Pointer names; parts that are numbers are positions."""
-    parts = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-    return tuple(int(part) if part.isdecimal() else part for part in parts)

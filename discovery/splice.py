@@ -132,11 +132,6 @@ def open_text(body: bytes) -> tuple[str, Node, str] | None:
         return None
 
 
-def parts_of(pointer: str) -> tuple[str, ...]:
-    """Return the names of a JSON Pointer."""
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-
-
 def places(node: Node, parts: Sequence[str]) -> Iterator[Node]:
     """Yield the values at a place: none, one, or as many as its stars meet."""
     if not parts:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from discovery.body import Body, Kind
-from discovery.complaints import Path, complaints_of, plain
+from discovery.complaints import complaints_of, plain
 from discovery.exchange import Json, Request
-from discovery.slots import Slots, pointer_of, slots_of
+from discovery.pointer import Path, pointer_of
+from discovery.slots import Slots, slots_of
 from policies.denial import is_quiet, suspects, telling
 from policies.signs import Sign, sign_of_code, sign_of_text
 

@@ -23,6 +23,7 @@ import orjson
 from discovery.body import read_body
 from discovery.complaints import complaints_of
 from discovery.exchange import Fault, Headers, Json, Request, Response
+from discovery.pointer import parts_of
 from policies.rules import Assume, Lookup, Rules
 from policies.signs import Sign, signs_of
 
@@ -134,8 +135,7 @@ def says_it_exists(answer: Response) -> bool:
 def at(document: Json, pointer: str) -> Json:
     """Return what `pointer` (RFC 6901) points to; None where nothing is."""
     value = document
-    for part in pointer.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
+    for name in parts_of(pointer):
         if isinstance(value, dict):
             value = value.get(name)
         elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):

@@ -23,9 +23,10 @@ from discovery.complaints import plain
 from discovery.edits import Form, Rename, convert, form_of, perform
 from discovery.exchange import Json, Request
 from discovery.hints import Hint, Reason
+from discovery.pointer import parts_of, pointer_of
 from discovery.redaction import is_secret_name
 from discovery.shape import json_type, kind_of
-from discovery.splice import Node, open_text, parts_of, places
+from discovery.splice import Node, open_text, places
 from policies.history import Known, Memory, is_identified, known_of
 from policies.reply import Problem
 
@@ -230,13 +231,15 @@ def _renames(request: Request, hints: Sequence[Hint]) -> Iterator[tuple[Hint, Re
         *parent, name = parts_of(place)
         if hint.reason is Reason.MISSING:
             olds = {old for old in _said(_FORMERLY, hint.message) if plain(old) != plain(name)}
-            before = _at(parent, olds.pop()) if len(olds) == 1 else ""
+            before = pointer_of((*parent, olds.pop())) if len(olds) == 1 else ""
             if before and _values(request, hint.where, before):
                 yield hint, RenameField(hint.where, before, place)
         elif hint.reason in (Reason.UNKNOWN, Reason.OTHER):
-            news = {_at(parent, new) for new in _said(_SPELLED, _about(hint.message, name)) if new != name}
+            news = {
+                pointer_of((*parent, new)) for new in _said(_SPELLED, _about(hint.message, name)) if new != name
+            }
             if not news:
-                guesses = {_at(parent, new) for new in _said(_GUESSED, hint.message) if new != name}
+                guesses = {pointer_of((*parent, new)) for new in _said(_GUESSED, hint.message) if new != name}
                 news = guesses if all((hint.where, new) in missing for new in guesses) else set()
             if len(news) == 1 and _values(request, hint.where, place):
                 yield hint, RenameField(hint.where, place, news.pop())
@@ -493,7 +496,3 @@ def _asked(request: Request, hint: Hint, evidence: Evidence) -> Asked:
 def _starred(pointer: str) -> str:
     """A place in one item, as the place in all: what holds for one of them holds for the others."""
     return re.sub(r"/\d+(?=/|$)", "/*", pointer)
-
-
-def _at(parent: Sequence[str], name: str) -> str:
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in (*parent, name))
