@@ -24,6 +24,7 @@ from discovery.exchange import Exchange, Response
 from discovery.openapi import document
 from discovery.store import ContractStore
 from discovery.traffic import Evidence, segments_of
+from gateway.leisure import TURN, Leisure
 from gateway.problems import LedgerUnavailable
 from policies.outcome import Outcome, Reading
 
@@ -38,12 +39,6 @@ BODY_LIMIT = 1024 * 1024
 
 FLUSH = 5.0
 """Seconds between additions to the store: what a crash can lose, and the news other replicas wait for."""
-
-TURN = 0.002
-"""Seconds of learning in one go: what a call may have to wait."""
-
-REST = 9 * TURN
-"""Seconds between turns while there is something to learn: it takes a tenth of a core, and calls the rest."""
 
 NEWS = 0.1
 """Share of new exchanges that is worth drawing templates and a document anew."""
@@ -142,6 +137,7 @@ class Learner:
 
     async def _run(self) -> None:
         due = time.monotonic() + FLUSH
+        leisure = Leisure()
         while True:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -149,7 +145,7 @@ class Learner:
                     await self._wake.wait()
             while self._queue and time.monotonic() < due:
                 self._turn()
-                await asyncio.sleep(REST)
+                await asyncio.sleep(leisure.rest())
             if time.monotonic() >= due:
                 await self.flush()
                 for upstream, news in list(self._news.items()):

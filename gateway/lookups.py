@@ -1,6 +1,6 @@
 """Look-ups learned: what traffic proposes is counted in the store; what a person accepted, every process uses.
 
-`observe()` takes an exchange in a microsecond and never waits; the newest push out the oldest. Every `FLUSH`
+`observe()` takes an exchange in a microsecond and never waits; a full queue takes none. Every `FLUSH`
 seconds what was counted is added to the store, and what is accepted is read from it.
 
 Keys, per upstream: `gimbal:{c/NAME}:proposed` and `:accepted` (hashes). They hold names and templates, no values.
@@ -21,24 +21,20 @@ import orjson
 
 from discovery.exchange import Exchange, Response
 from gateway.gate import Gate
+from gateway.leisure import TURN, Leisure
 from gateway.problems import LedgerUnavailable
 from policies.outcome import Outcome, Reading
 from policies.proposals import Form, Proposal, Proposer, proposed
 from policies.rules import Lookup, OperationRule, UpstreamRules
 
 QUEUE = 512
-"""Exchanges waiting to be looked at. What is pushed out is one piece of evidence less."""
+"""Exchanges waiting to be looked at. What finds no room is one piece of evidence less."""
 
 BODY_LIMIT = 64 * 1024
 """Bytes of bodies that are looked into: the answer of a look-up that finds one object is smaller."""
 
 FLUSH = 5.0
 """Seconds between additions to the store, and until what was accepted is in force everywhere."""
-
-TURN = 0.002
-"""Seconds of work in one go: what a call may have to wait."""
-
-REST = 9 * TURN
 
 FORMS = 512
 """Forms counted per upstream in the store."""
@@ -141,7 +137,7 @@ class Lookups:
         self._gate = gate
         self._configured = configured
         self._proposers: dict[str, Proposer] = {}
-        self._queue: deque[Exchange] = deque(maxlen=QUEUE)
+        self._queue: deque[Exchange] = deque()
         self._used: dict[str, list[Accepted]] = {}
 
     def observe(self, exchange: Exchange, reading: Reading) -> None:
@@ -149,14 +145,17 @@ class Lookups:
         answer = exchange.answer
         if reading.outcome is not Outcome.SUCCESS or not isinstance(answer, Response):
             return
-        if exchange.request.method in ("GET", "POST") and len(answer.body) <= BODY_LIMIT:
+        if len(self._queue) >= QUEUE or len(answer.body) > BODY_LIMIT:
+            return
+        if exchange.request.method in ("GET", "POST"):
             self._queue.append(exchange)
 
     async def run(self) -> None:
         """Look at what passed, until cancelled. A store that is away is asked again the next time."""
         due = time.monotonic() + FLUSH
+        leisure = Leisure()
         while True:
-            await asyncio.sleep(REST if self._queue else 0.1)
+            await asyncio.sleep(leisure.rest() if self._queue else 0.1)
             self.turn()
             if time.monotonic() >= due:
                 with contextlib.suppress(LedgerUnavailable):
