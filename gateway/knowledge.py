@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
+from discovery.contract_telling import in_depth, operations_of
 from discovery.drift import Drift, drifts, templates_of
 from discovery.drift_telling import tell
 from discovery.drift_watch import Watch
@@ -23,6 +24,24 @@ class Knowledge:
     async def openapi(self, upstream: str, revision: int | None) -> dict[str, Json] | None:
         found = await self._store.revision(upstream, revision)
         return None if found is None else found.document
+
+    async def operations(self, upstream: str) -> list[Json] | None:
+        """Return the operations that were seen of `upstream`, at a glance."""
+        state = await self._store.evidence(upstream)
+        if state is None:
+            return None
+        overrides = await self._store.overrides(upstream)
+        found = await asyncio.to_thread(lambda: operations_of(Evidence.load(state), overrides))
+        return [asdict(one) for one in found]
+
+    async def operation(self, upstream: str, method: str, path: str) -> dict[str, Json] | None:
+        """Return all that is known of one operation, `discovery.contract_telling.InDepth` as plain JSON."""
+        state = await self._store.evidence(upstream)
+        if state is None:
+            return None
+        overrides = await self._store.overrides(upstream)
+        found = await asyncio.to_thread(lambda: in_depth(Evidence.load(state), overrides, method, path))
+        return None if found is None else asdict(found)
 
     async def drift(self, upstream: str) -> list[Json] | None:
         found = await drifts_of(self._store, upstream)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -164,97 +163,55 @@ async def _list(settings: Settings, as_json: bool) -> None:
 
 
 def _show(told: _Known, as_json: bool) -> None:
-    from discovery.openapi import is_operation
-    from discovery.templates import draw
+    from discovery.contract_telling import operations_of
 
-    rows = []
-    for template in draw(told.evidence, told.overrides):
-        for method, exchanges in sorted(template.methods().items()):
-            if is_operation(exchanges):
-                statuses = {str(status): answers.count for status, answers in sorted(exchanges.answers.items())}
-                unsure = [p.name for p in template.parameters if not p.certain]
-                rows.append((method, template.path, exchanges, statuses, unsure))
+    known = operations_of(told.evidence, told.overrides)
     if as_json:
-        for method, path, exchanges, statuses, unsure in rows:
-            told_json = {"method": method, "path": path, "seen": exchanges.count, "statuses": statuses}
-            put_json({**told_json, "accepted": exchanges.accepted, "undecided": unsure})
+        for one in known:
+            facts: dict[str, Any] = {"method": one.method, "path": one.path, "seen": one.seen}
+            facts |= {"statuses": one.statuses, "accepted": one.accepted, "undecided": [*one.undecided]}
+            put_json(facts)
         return
     cells = [
-        [method, path, str(exchanges.count), _statuses(statuses), _fields(exchanges), ", ".join(unsure)]
-        for method, path, exchanges, statuses, unsure in rows
+        [
+            one.method,
+            one.path,
+            str(one.seen),
+            " ".join(f"{status}x{count}" for status, count in one.statuses.items()),
+            f"{one.fields}{' each' if one.of_items else ''}" if one.fields else "",
+            ", ".join(one.undecided),
+        ]
+        for one in known
     ]
     put_table(["METHOD", "PATH", "SEEN", "ANSWERS", "FIELDS", "UNDECIDED"], cells)
 
 
-def _statuses(statuses: dict[str, int]) -> str:
-    return " ".join(f"{status}x{count}" for status, count in statuses.items())
-
-
-def _fields(exchanges: Any) -> str:
-    """How much of the answers is known: the members of their top level."""
-    from discovery.evidence import Arrays, Objects
-
-    for status, answers in sorted(exchanges.answers.items()):
-        for node in answers.bodies.values():
-            node.settle()
-            arrays = node.get(Arrays)
-            objects = node.get(Objects) or (arrays and arrays.items.get(Objects))
-            if status < 300 and objects:
-                return f"{len(objects.properties)}{' each' if arrays else ''}"
-    return ""
-
-
 def _show_operation(told: _Known, operation: str, as_json: bool) -> None:
     """One operation in depth: parameters with their reasons, then each body, a line a place."""
-    from discovery.operation import Operation
-    from discovery.templates import draw
+    from discovery.contract_telling import in_depth
 
     method, _, path = operation.partition(" ")
-    wanted = Operation(method.upper(), path).shape
-    for template in draw(told.evidence, told.overrides):
-        exchanges = template.methods().get(method.upper())
-        if exchanges is None or Operation(method.upper(), template.path).shape != wanted:
-            continue
-        if as_json:
-            put_json(told.document(evidence=True)["paths"][template.path][method.lower()])
-            return
-        put(f"{method.upper()} {template.path}: seen {exchanges.count} times, accepted {exchanges.accepted}")
-        for parameter in template.parameters:
-            sure = "" if parameter.certain else " (undecided)"
-            put(f"  {{{parameter.name}}}{sure}: {', '.join(parameter.kinds)}; {parameter.why}")
-        sections = [("query", exchanges.query, exchanges.accepted)]
-        sections += [(f"request {kind.value}", node, 0) for kind, node in sorted(exchanges.bodies.items())]
-        for status, answers in sorted(exchanges.answers.items()):
-            sections += [
-                (f"answer {status} {kind.value}", node, 0) for kind, node in sorted(answers.bodies.items())
-            ]
-        for title, node, of in sections:
-            rows = list(_lines(node.settle(), "", of or node.count))
-            if rows:
-                put("")
-                put_table([title.upper(), "TYPE", "PRESENT", "BETWEEN"], rows)
+    found = in_depth(told.evidence, told.overrides, method, path)
+    if found is None:
+        raise GimbalError(f"{operation!r} is no operation of {told.name}; see: gimbal contracts {told.name}")
+    one = found.operation
+    if as_json:
+        put_json(told.document(evidence=True)["paths"][one.path][one.method.lower()])
         return
-    raise GimbalError(f"{operation!r} is no operation of {told.name}; see: gimbal contracts {told.name}")
+    put(f"{one.method} {one.path}: seen {one.seen} times, accepted {one.accepted}")
+    for parameter in found.parameters:
+        sure = "" if parameter.certain else " (undecided)"
+        put(f"  {{{parameter.name}}}{sure}: {', '.join(parameter.kinds)}; {parameter.why}")
+    for part in found.parts:
+        put("")
+        put_table(
+            [part.title.upper(), "TYPE", "PRESENT", "BETWEEN"],
+            [
+                [place.pointer, place.type, f"{place.seen}/{place.of}", _between(place.between)]
+                for place in part.places
+            ],
+        )
 
 
-def _lines(node: Any, pointer: str, of: int) -> Iterator[list[str]]:
-    """A place's own line, and those below it."""
-    from discovery.evidence import Arrays, Objects
-    from discovery.schema import is_map, presence, schema_of
-
-    if pointer:
-        schema = schema_of(node)
-        kinds = schema.get("type") or [inner.get("type") for inner in schema.get("anyOf", ())]
-        text = kinds if isinstance(kinds, str) else " or ".join(str(kind) for kind in kinds)
-        text += f" ({schema['format']})" if "format" in schema else ""
-        text += f" of {', '.join(map(str, schema['enum']))}" if "enum" in schema else ""
-        low, high = presence(min(node.count, of), of)
-        yield [pointer, text, f"{min(node.count, of)}/{of}", f"{low:.0%} - {high:.0%}"]
-    if objects := node.get(Objects):
-        if is_map(objects, node.name):
-            yield [f"{pointer}/*", "map of values", f"{objects.count}/{of}", ""]
-            return
-        for key, inner in sorted(objects.properties.items()):
-            yield from _lines(inner, f"{pointer}/{key}", objects.count if pointer else of)
-    if arrays := node.get(Arrays):
-        yield from _lines(arrays.items, f"{pointer}/*", arrays.items.count)
+def _between(shares: tuple[float, float] | None) -> str:
+    return "" if shares is None else f"{shares[0]:.0%} - {shares[1]:.0%}"

@@ -116,6 +116,7 @@ def _make() -> Environment:
         workflow_path=workflow_path,
         call_path=lambda id: f"/-/calls/{_segment(id)}",
         upstream_path=lambda name: f"/-/upstreams/{_segment(name)}",
+        operation_path=lambda name, of: f"/-/upstreams/{_segment(name)}/operation?of={quote(of, safe='')}",
         keyed=KEY_ONLY,
     )
     made.filters.update(ago=ago, span=spell, moment=_moment, body=body_text, short=_short, painted=painted)

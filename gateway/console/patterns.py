@@ -24,7 +24,28 @@ def one_of_everything(now: float) -> Facts:
         {**workflow, "id": "nightly/2026-11-22", "type": "reconcile", "states": {"succeeded": 40, "rejected": 3}},
         {**workflow, "id": "one of every state", "states": states},
     ]
-    return {"calls": calls, "workflows": workflows, "call": _told(now - 60)}
+    return {"calls": calls, "workflows": workflows, "call": _told(now - 60), **_known(now)}
+
+
+def _known(now: float) -> Facts:
+    """A contract and what changed of it, as `discovery.contract_telling` and `discovery.drift` tell them."""
+    operation: Facts = {"method": "GET", "path": "/charges/{charge_id}", "seen": 412, "accepted": 398}
+    operation |= {"statuses": {"200": 398, "404": 12, "503": 2}, "fields": 9, "of_items": False}
+    place: Facts = {"pointer": "/amount", "type": "integer", "seen": 398, "of": 398, "between": [0.99, 1.0]}
+    drift: Facts = {"operation": "GET /charges/{charge_id}", "kind": "field-renamed", "first_seen": now - 5400}
+    says = (
+        "GET /charges/{charge_id}: /mail is called /email now (same values for 11 of 11 that were seen under both)"
+    )
+    return {
+        "operations": [
+            {**operation, "undecided": []},
+            {**operation, "method": "POST", "undecided": ["charge_id"]},
+        ],
+        "places": [place, {**place, "pointer": "/note", "type": "string", "seen": 120, "between": [0.26, 0.35]}],
+        "drift": [
+            {**drift, "severity": severity, "message": says} for severity in ("breaking", "warning", "info")
+        ],
+    }
 
 
 def _call(state: State, at: float) -> Facts:

@@ -64,6 +64,10 @@ class Contracts(Protocol):
 
     async def openapi(self, upstream: str, revision: int | None) -> Facts | None: ...
 
+    async def operations(self, upstream: str) -> list[Json] | None: ...
+
+    async def operation(self, upstream: str, method: str, path: str) -> Facts | None: ...
+
     async def drift(self, upstream: str) -> list[Json] | None: ...
 
 
@@ -195,8 +199,9 @@ class Console:
             case ["upstreams"]:
                 return View("upstreams", {"upstreams": self._upstream_views()})
             case ["upstreams", name]:
-                rules = _known(self._upstreams, name, "upstream")
-                return View("upstream", {**upstream_view(rules), "contracts": self._contracts is not None})
+                return await self._upstream(name)
+            case ["upstreams", name, "operation"]:
+                return await self._operation(name, request.said("of"))
             case ["patterns"]:
                 return View("patterns", one_of_everything(self._clock.now()))
         raise Stop(not_found(f"No page has the address {'/'.join(['', '-', *parts])!r}."))
@@ -242,6 +247,22 @@ class Console:
     def _now(self, entry: Entry) -> Entry:
         """Return the entry with what time alone made of it: a dead holder's call is not shown as being sent."""
         return replace(entry, record=lapse(entry.record, self._clock.now()))
+
+    async def _upstream(self, name: str) -> View:
+        """What is configured of an upstream, what it was seen to do, and what of that changed."""
+        facts = upstream_view(_known(self._upstreams, name, "upstream"))
+        known = drift = None
+        if self._contracts is not None:
+            known, drift = await self._contracts.operations(name), await self._contracts.drift(name)
+        return View("upstream", {**facts, "known": known, "drift": drift})
+
+    async def _operation(self, name: str, operation: str) -> View:
+        _known(self._upstreams, name, "upstream")
+        method, _, path = operation.partition(" ")
+        found = await self._contracts.operation(name, method, path) if self._contracts is not None else None
+        if found is None:
+            raise Stop(not_found(f"No operation {operation[:200]!r} was seen of {name}."))
+        return View("operation", {"upstream": name, **found})
 
     def _upstream_views(self) -> list[Json]:
         return [upstream_view(rules) for _, rules in sorted(self._upstreams.items())]

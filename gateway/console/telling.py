@@ -33,8 +33,11 @@ TONES = {
     "validation": "bad",
     "failed": "bad",
     "refused": "bad",
+    "breaking": "bad",
+    "warning": "warn",
+    "info": "busy",
 }
-"""Words for states, outcomes and effects -> the tone they are shown in; others are quiet."""
+"""Words for states, outcomes, effects and severities -> the tone they are shown in; others are quiet."""
 
 STANDING = {
     "new": "Free to be sent: it had no effect so far, and the next call of this step sends it.",

@@ -179,18 +179,58 @@ def test_what_does_not_exist_is_a_problem_that_says_so(world):
         assert (missing.status, read(missing)["type"]) == (404, "/-/problems/not-found"), path
 
 
+PLACE = {"pointer": "/id", "type": "string", "seen": 9, "of": 9, "between": (0.7, 1.0)}
+GLANCE = {"method": "GET", "path": "/messages/{id}", "seen": 12, "accepted": 9, "statuses": {"200": 9, "404": 3}}
+GLANCE |= {"fields": 4, "of_items": False, "undecided": ()}
+DRIFT = {"kind": "field-added", "severity": "info", "operation": "GET /messages/{id}", "message": "it is <new>"}
+
+
+class Known:
+    async def openapi(self, upstream, revision):
+        return {"openapi": "3.1.0", "x-revision": revision}
+
+    async def operations(self, upstream):
+        return [GLANCE]
+
+    async def operation(self, upstream, method, path):
+        if (method, path) != ("GET", "/messages/{id}"):
+            return None
+        parameter = {"name": "id", "kinds": ("int",), "certain": True, "why": "has digits"}
+        parts = [{"title": "answer 200 json", "places": [PLACE]}]
+        return {"operation": GLANCE, "parameters": [parameter], "parts": parts}
+
+    async def drift(self, upstream):
+        return [DRIFT]
+
+
 def test_contracts_are_told_where_there_are_some():
-    class Known:
-        async def openapi(self, upstream, revision):
-            return {"openapi": "3.1.0", "x-revision": revision}
-
-        async def drift(self, upstream):
-            return [{"kind": "field-added"}]
-
     world = World(contracts=Known())
 
     assert read(world.get("/-/upstreams/mail/openapi.json?revision=3"))["x-revision"] == 3
-    assert read(world.get("/-/upstreams/mail/drift.json"))["drift"] == [{"kind": "field-added"}]
+    assert read(world.get("/-/upstreams/mail/drift.json"))["drift"] == [DRIFT]
+
+
+def test_an_upstreams_page_tells_what_it_was_seen_to_do_and_what_changed():
+    world = World(contracts=Known())
+
+    page, facts = world.get("/-/upstreams/mail", HTML).body.decode(), read(world.get("/-/upstreams/mail.json"))
+
+    assert "it is &lt;new&gt;" in page
+    assert "/-/upstreams/mail/operation?of=GET%20%2Fmessages%2F%7Bid%7D" in page
+    assert facts["known"][0]["path"] == "/messages/{id}"
+    assert facts["drift"][0]["kind"] == "field-added"
+
+
+def test_an_operation_is_told_in_depth_with_the_reason_for_each_parameter():
+    world = World(contracts=Known())
+    address = "/-/upstreams/mail/operation{}?of=GET%20/messages/%7Bid%7D"
+
+    page, facts = world.get(address.format(""), HTML).body.decode(), read(world.get(address.format(".json")))
+
+    assert "has digits" in page
+    assert "70 to 100 percent" in page
+    assert facts["parts"][0]["places"][0]["pointer"] == "/id"
+    assert world.get("/-/upstreams/mail/operation.json?of=GET%20/other").status == 404
 
 
 def test_metrics_are_what_the_journal_counts():
