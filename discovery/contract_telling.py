@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from discovery.evidence import Arrays, Node, Objects
 from discovery.openapi import is_operation
 from discovery.operation import Operation
+from discovery.pointer import pointer_of
 from discovery.schema import is_map, presence, schema_of
-from discovery.slots import pointer_of
 from discovery.templates import Template, draw
 from discovery.traffic import Evidence, Exchanges
 
