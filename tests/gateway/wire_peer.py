@@ -120,3 +120,8 @@ def answering_once(answer: bytes, dripping: bool = False) -> Script:
         await (peer.drip(answer) if dripping else peer.send(answer))
 
     return script
+
+
+async def never(peer: Peer) -> None:
+    """A script that answers nothing."""
+    await peer.gone()
