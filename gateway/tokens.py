@@ -6,7 +6,6 @@ the commands find it. A capability opens one call and nothing else; it is derive
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import os
 import secrets
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.problems import ConfigError, Refused
+from gateway.secret_file import make
 
 FILE = "admin-token"
 
@@ -28,7 +28,7 @@ def admin_token(data: Path) -> str:
     path = data / FILE
     try:
         if not path.exists():
-            _make(path)
+            make(path, f"{secrets.token_urlsafe(32)}\n".encode())
         mode = path.stat().st_mode
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
             raise Refused(f"{path}: others can read it; delete it and a new one is made at the next start")
@@ -70,19 +70,3 @@ def caller_of(token: str | None, callers: Mapping[str, str]) -> str | None:
 
 def same(known: str, told: str) -> bool:
     return hmac.compare_digest(known.encode(), told.encode("utf-8", "surrogateescape"))
-
-
-def _make(path: Path) -> None:
-    """Write a new token. Two starts at once agree on one: whoever links first wins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.problems import ConfigError, LedgerUnavailable
+from gateway.secret_file import make
 
 KEY_BYTES = 32
 NAME_BYTES = 4
@@ -72,27 +72,11 @@ def load_or_make_key(path: Path) -> bytes:
     try:
         key = path.read_bytes()
     except FileNotFoundError:
-        key = _make(path)
+        make(path, os.urandom(KEY_BYTES))
+        key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path} is not a key of {KEY_BYTES} bytes: restore it; without it records stay sealed")
     return key
-
-
-def _make(path: Path) -> bytes:
-    """Write beside, then link: `link` fails where another was first, and shows no half-written file."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(beside, path)
-    finally:
-        beside.unlink()
-    return path.read_bytes()
 
 
 def _name(key: bytes) -> bytes:

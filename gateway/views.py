@@ -17,6 +17,22 @@ from policies.outcome import Effect
 
 Facts = dict[str, Json]
 
+STANDING = {
+    "new": "It is free: it had no effect so far, and the next call of this step sends it.",
+    "claimed": "Somebody holds it; nothing of this attempt was sent yet.",
+    "sending": "It is being sent.",
+    "waiting": "It waits to be sent again; that is safe.",
+    "accepted": "The upstream took it and finishes later.",
+    "partial": "Some of its items took effect; the others are still to be sent.",
+    "succeeded": "It took effect. A repeat of the step is told the recorded reply; nothing is sent.",
+    "rejected": "The upstream found the request invalid; nothing took effect. A corrected one may be sent.",
+    "failed": "The upstream refused it; nothing took effect.",
+    "in-doubt": "It may or may not have taken effect. It is not repeated blindly.",
+    "exhausted": "Retries, budget or deadline are used up; nothing took effect.",
+    "cancelled": "It was given up; nothing took effect.",
+}
+"""What each state of a call means for whoever waits on it."""
+
 
 def call_view(entry: Entry) -> Facts:
     """Return a call whole: its summary with request, response, items and transcript."""

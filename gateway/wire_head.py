@@ -35,7 +35,9 @@ _COMMON = {method: method.encode() for method in ("GET", "HEAD", "POST", "PUT", 
 _EXPECT_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Methods that say `Content-Length: 0` for an empty body (RFC 9110 8.6)."""
 
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A method, or a header's name (RFC 9110 5.6.2)."""
+
 _TARGET = re.compile(rb"/[!-~\x80-\xff]*")
 _LENGTH = re.compile(rb"(?i)^content-length:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.MULTILINE)
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d")
@@ -110,4 +112,4 @@ def _ending(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes]:
 
 
 def _token(method: str) -> bytes:
-    return method.encode() if _METHOD.fullmatch(method) else b""
+    return method.encode() if TOKEN.fullmatch(method) else b""

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.commands.render import COLOURS, clean, console, put
 from gateway.spans import ago, spell
+from gateway.views import STANDING
 
 View = dict[str, Any]
 Command = Callable[..., str]
@@ -21,21 +22,6 @@ Command = Callable[..., str]
 
 BODY = 2000
 """Characters of a body that are told; `--json` has it whole."""
-
-STANDING = {
-    "new": "It is free: it had no effect, and the next call of this step sends it.",
-    "claimed": "Somebody holds it; nothing of this attempt was sent yet.",
-    "sending": "It is being sent.",
-    "waiting": "It waits to be sent again; that is safe.",
-    "accepted": "The upstream took it and finishes later.",
-    "partial": "Some of its items took effect; the others are still to be sent.",
-    "succeeded": "It took effect. A repeat of the step is told the recorded reply; nothing is sent.",
-    "rejected": "The upstream found the request invalid; nothing took effect. A corrected one may be sent.",
-    "failed": "The upstream refused it; nothing took effect.",
-    "in-doubt": "It may or may not have taken effect. It is not repeated blindly.",
-    "exhausted": "Retries, budget or deadline are used up; nothing took effect.",
-    "cancelled": "It was given up; nothing took effect.",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from gateway.console import telling
 from gateway.console.admission import Admitted
 from gateway.console.messages import ConsoleRequest
 from gateway.spans import ago, spell
-from gateway.views import Facts
+from gateway.views import STANDING, Facts
 from policies.claims import KEY_ONLY, TERMINAL, State
 
 HTML = b"text/html; charset=utf-8"
@@ -108,7 +108,7 @@ def _make() -> Environment:
         sheet=f"/-/static/{SHEET}",
         tone=lambda word: telling.TONES.get(word, "quiet"),
         ended=[state.value for state in TERMINAL],
-        standing=telling.STANDING,
+        standing=STANDING,
         states=[state.value for state in State],
         events=telling.events,
         lifeline=telling.lifeline,

@@ -9,11 +9,10 @@ from discovery.exchange import Header, Headers, Json, Response
 from gateway.console.admission import Admitted
 from gateway.console.messages import ConsoleRequest, Stop, bad_request, not_found
 from gateway.ports import Ledger
-from gateway.wire_head import forwardable
+from gateway.wire_head import TOKEN, forwardable
 from policies.claims import ChangeResult, Outdated
 from policies.reply import Problem
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 5.5, as latin-1
 
 ACTS = ("resolve", "retry", "cancel")
@@ -95,7 +94,7 @@ def _headers(told: Json) -> Headers:
 
 def _header(pair: Json) -> Header:
     match pair:
-        case [str() as name, str() as value] if _NAME.fullmatch(name) and _VALUE.fullmatch(value):
+        case [str() as name, str() as value] if TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
             return name.encode("ascii"), value.strip().encode("latin-1")
     raise Stop(bad_request(f"A header of the response cannot be sent: {json.dumps(pair)[:100]}."))
 

@@ -39,21 +39,6 @@ TONES = {
 }
 """Words for states, outcomes, effects and severities -> the tone they are shown in; others are quiet."""
 
-STANDING = {
-    "new": "Free to be sent: it had no effect so far, and the next call of this step sends it.",
-    "claimed": "Somebody holds it. Nothing of this attempt was sent yet.",
-    "sending": "It is being sent right now.",
-    "waiting": "It waits for its time. Sending it again is safe.",
-    "accepted": "The upstream took it and finishes later.",
-    "partial": "Some of its items took effect; the rest is still to be sent.",
-    "succeeded": "It took effect. A repeat of the step is told the recorded reply, and nothing is sent.",
-    "rejected": "The upstream found the request invalid. Nothing took effect; a corrected one may be sent.",
-    "failed": "The upstream refused it. Nothing took effect.",
-    "in-doubt": "It may or may not have taken effect. It is not repeated blindly.",
-    "exhausted": "Retries, budget or deadline are used up. Nothing took effect.",
-    "cancelled": "It was given up. Nothing took effect.",
-}
-
 MINOR = {"sending": "About to send; that was noted first.", "claimed": "Nothing is under way; that was noted."}
 """Changes that only prepare what the next line tells."""
 
