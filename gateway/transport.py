@@ -6,13 +6,16 @@
 
 An upstream is found by the base URL a request's URL lies under, or by its name as the host
 (`http://billing/charges`). Calls without identity get the transport's `workflow_id`; each transport is
-one run of the workflow's code.
+one run of the workflow's code. Clients of httpx2 (as the SDKs of OpenAI and Anthropic bring them) take the same
+transports: what they are answered is of their own library's classes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -66,8 +69,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._living: set[asyncio.Task[Passed | Problem]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._handle(request, await request.aread())
+
+    async def _handle(self, request: httpx.Request, body: bytes) -> httpx.Response:
         gateway = await self._open()
-        body = await request.aread()
+        library = _library(request)
         arrival = _arrival(gateway, request, self._identity)
         # A caller that is cancelled must not lose the answer: the call is lived to its end.
         living = asyncio.create_task(_live(gateway, arrival, body))
@@ -75,10 +81,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         living.add_done_callback(self._living.discard)
         passed = await asyncio.shield(living)
         if isinstance(passed, Problem):
-            return httpx.Response(
-                passed.status, headers=[(b"content-type", b"application/problem+json")], content=document(passed)
-            )
-        response = _response(passed)
+            said = _of(library, _Bytes)(document(passed))
+            return _response(library, passed.status, [(b"content-type", b"application/problem+json")], said)
+        response = _told(library, passed)
         await gateway.gate.delivered(passed)
         return response
 
@@ -109,8 +114,7 @@ class Transport(httpx.BaseTransport):
         self._inner = self._do(_make(upstreams, options))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.read()
-        return self._do(self._whole(request))
+        return self._do(self._whole(request, request.read()))
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -119,27 +123,30 @@ class Transport(httpx.BaseTransport):
             self._thread.join()
             self._loop.close()
 
-    async def _whole(self, request: httpx.Request) -> httpx.Response:
-        asynchronous = httpx.Request(
-            request.method,
-            request.url,
-            headers=request.headers.raw,
-            content=request.content,
-            extensions=request.extensions,
-        )
-        response = await self._inner.handle_async_request(asynchronous)
+    async def _whole(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        library = _library(request)
+        response = await self._inner._handle(request, content)
         body = b"".join([part async for part in response.stream])  # type: ignore[union-attr]
         await response.aclose()
-        return httpx.Response(
-            response.status_code, headers=response.headers.raw, stream=_Bytes(body), extensions=response.extensions
-        )
+        return _response(library, response.status_code, response.headers.raw, _of(library, _Bytes)(body))
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-class _Bytes(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body as it was received: httpx decodes it, we do not."""
+def _library(request: httpx.Request) -> Any:
+    """Return httpx, or the descendant of it whose client made the request."""
+    return sys.modules[type(request).__module__.partition(".")[0]]
+
+
+@functools.cache
+def _of(library: Any, stream: type[T]) -> type[T]:
+    """Return `stream` as a class of the library's byte streams: its clients take no others."""
+    return type(stream.__name__, (stream, library.SyncByteStream, library.AsyncByteStream), {"library": library})
+
+
+class _Bytes:
+    """A body as it was received: the client decodes it, we do not."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -151,8 +158,10 @@ class _Bytes(httpx.SyncByteStream, httpx.AsyncByteStream):
         yield self._body
 
 
-class _Rest(httpx.AsyncByteStream):
-    """A body that is still on its way. One that breaks off raises, as it does from httpx's own transports."""
+class _Rest:
+    """A body that is still on its way. One that breaks off raises, as from the library's own transports."""
+
+    library: Any = httpx
 
     def __init__(self, stream: Streamed) -> None:
         self._stream = stream
@@ -160,7 +169,7 @@ class _Rest(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._stream:
             if not isinstance(part, bytes):
-                raise httpx.RemoteProtocolError(part.detail)
+                raise self.library.RemoteProtocolError(part.detail)
             yield part
 
     async def aclose(self) -> None:
@@ -196,14 +205,19 @@ def _names(headers: Headers, name: bytes) -> bool:
     return any(key == name for key, _ in headers)
 
 
-def _response(passed: Passed) -> httpx.Response:
+def _told(library: Any, passed: Passed) -> httpx.Response:
     answer = passed.reply.answer
     headers = [*answer_headers(answer), *outcome_headers(passed, "")]
     if passed.stream is not None:
-        stream: httpx.AsyncByteStream = _Rest(passed.stream)
+        stream: Any = _of(library, _Rest)(passed.stream)
     else:
-        stream = _Bytes(document(answer) if isinstance(answer, Problem) else answer.body)
-    return httpx.Response(answer.status, headers=headers, stream=stream)
+        stream = _of(library, _Bytes)(document(answer) if isinstance(answer, Problem) else answer.body)
+    return _response(library, answer.status, headers, stream)
+
+
+def _response(library: Any, status: int, headers: list[Header], stream: Any) -> httpx.Response:
+    response: httpx.Response = library.Response(status, headers=headers, stream=stream)
+    return response
 
 
 def _settings(

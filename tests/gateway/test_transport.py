@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import httpx2
 import pytest
 
 import gateway
@@ -52,6 +53,35 @@ def test_a_rerun_of_a_workflow_is_told_what_is_done_and_goes_on(upstream, place)
     assert upstream.effects == {"reserve": 1, "charge": 1, "ship": 1}
     assert [answer.content for answer in again[:2]] == [answer.content for answer in first]
     assert ["Idempotent-Replayed" in answer.headers for answer in again] == [True, True, False]
+
+
+def test_clients_of_httpx2_take_the_same_transports(upstream, place):
+    def order(*steps: str) -> list[httpx2.Response]:
+        transport = gateway.Transport({"shop": upstream.url}, workflow_id="order-1138", **place)
+        with httpx2.Client(transport=transport) as client:
+            return [
+                client.post(f"{upstream.url}/ok/{step}", headers={"Workflow-Step": step, "X-Ref": step})
+                for step in steps
+            ]
+
+    first = order("reserve")
+    again = order("reserve", "charge")
+
+    assert upstream.effects == {"reserve": 1, "charge": 1}
+    assert again[0].content == first[0].content
+    assert again[0].headers["Idempotent-Replayed"] == "true"
+
+
+def test_an_asynchronous_client_of_httpx2_is_streamed_what_is_no_step(upstream, place):
+    async def look() -> httpx2.Response:
+        transport = gateway.AsyncTransport({"shop": upstream.url}, **place)
+        async with httpx2.AsyncClient(transport=transport) as client:
+            return await client.get(f"{upstream.url}/ok/orders/1")
+
+    answer = asyncio.run(look())
+
+    assert answer.json()["effect"] == 0
+    assert upstream.requests[0].path == "/ok/orders/1"
 
 
 def test_each_transport_is_one_run_so_equal_calls_without_names_are_steps_of_their_own(upstream, place):
