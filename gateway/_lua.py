@@ -8,7 +8,8 @@ Keys, all under the call's shard tag, so that a script touches one Redis Cluster
 
     gimbal:{s24}:call:<id>            hash: record (MessagePack map), about, request, reply, items, lines,
                                       credentials (of the caller, while a deferred call may need them)
-    gimbal:{s24}:due                  zset of calls that time will move, by when somebody has to look
+    gimbal:{s24}:due                  zset of calls that time will move, by when somebody has to look;
+                                      and of ends owed to a callback (<id>.<fence>.<state>), by when they came
     gimbal:{s24}:in-doubt, ...        zset of calls people look for, by creation (`SOUGHT`)
     gimbal:{s24}:recent               zset of the newest calls, by creation; capped, expires when unused
     gimbal:{s24}:workflow:<type>/<id> hash: started, active, ended, and how many calls are in which state
@@ -71,6 +72,15 @@ local function due(record)
   return ALWAYS
 end
 
+local function news(record)
+  local ended = TERMINAL[record.state] or (record.state == 'in-doubt' and record.not_before == 0)
+  if ended and record.callback == 'owed' then return string.format('%d.%s', record.fence, record.state) end
+end
+
+local function let_go(record)
+  return record.callback == 'wanted' and 'owed' or record.callback
+end
+
 local function doubt(record, now, look)
   return with(record, {
     state = 'in-doubt', outcome = 'in-doubt', effect = 'unknown', lease_until = 0, not_before = look,
@@ -80,7 +90,7 @@ end
 
 local function lapse(record, now)
   if (record.state == 'claimed' or record.state == 'sending') and record.lease_until <= now then
-    record = with(record, {state = 'waiting', not_before = now, lease_until = 0})
+    record = with(record, {state = 'waiting', not_before = now, lease_until = 0, callback = let_go(record)})
   end
   if record.state ~= 'waiting' then return record end
   local ended = record.deadline ~= 0 and now >= record.deadline
@@ -112,7 +122,7 @@ local function fresh(ask, fence, generation)
     state = 'claimed', fingerprint = ask.fingerprint, fence = fence, generation = generation, attempt = 0,
     lease_until = 0, not_before = 0, deadline = ask.deadline, first_sent = 0, window = ask.window,
     replays = ask.replays, effect = 'none', doubted = false, some = false, doubt_since = 0,
-    credentials = ask.credentials, owner = ask.owner,
+    credentials = ask.credentials, owner = ask.owner, callback = ask.callback,
   }
 end
 
@@ -125,7 +135,8 @@ end
 local function resume(record, ask, now, same)
   if not same then return record, 'mismatch' end
   if now < record.not_before and not ask.early then return record, 'later' end
-  record = with(record, {fence = record.fence + 1})
+  local promised = record.callback == 'owed' or ask.callback == 'none'
+  record = with(record, {fence = record.fence + 1, callback = promised and record.callback or ask.callback})
   if record.state == 'accepted' or record.state == 'partial' then
     return with(record, {lease_until = now + ask.lease, not_before = 0, owner = ask.owner}), 'resumed'
   end
@@ -198,6 +209,7 @@ local function change(record, fence, wish, now)
   if wish.state == 'in-doubt' and not again then kept.doubt_since = now end
   kept.outcome = wish.outcome
   if unknown and TERMINAL[wish.state] then kept = doubt(kept, now, now + LEASE) end
+  if not TERMINAL[kept.state] and kept.lease_until == 0 then kept.callback = let_go(record) end
   return kept, true
 end
 
@@ -357,6 +369,8 @@ local function keep(old, new, now)
   elseif was < ALWAYS then
     redis.call('ZREM', shard .. 'due', id)
   end
+  local told, tell = old and news(old), news(new)
+  if tell and tell ~= told then redis.call('ZADD', shard .. 'due', now, id .. '.' .. tell) end
   index(sought, old, new, id)
   if not old then enter(new, 'steps:', now) end
   if new.workflow and (not old or old.state ~= new.state) then

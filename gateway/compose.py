@@ -22,12 +22,14 @@ from gateway.knowledge import Knowledge
 from gateway.learner import Learner
 from gateway.ledger import RedisLedger
 from gateway.lookups import Lookups, LookupStore
+from gateway.notices import Notices
 from gateway.problems import ConfigError
 from gateway.settings import Settings
 from gateway.store import Durability, examine, open_store
 from gateway.sweeper import Sweeper
 from gateway.upstream import open_upstream
 from gateway.vault import KEY_BYTES, Vault, load_or_make_key
+from policies.notices import callback_of
 from policies.rules import UpstreamRules
 
 KEY_FILE = "store-key"
@@ -103,6 +105,7 @@ async def open_gateway(
         stack.push_async_callback(learner.aclose)
         learner.start()
         journal = Journal()
+        told = {receiver.name for receiver in settings.callbacks}
         gate = Gate(
             upstreams,
             ledger,
@@ -111,6 +114,7 @@ async def open_gateway(
             keys_kept=settings.retention.keys,
             keeps_credentials=settings.store is None or settings.key is not None,
             observe=learner.observe,
+            calls_back=(lambda type: callback_of(type, told) is not None) if told else None,
         )
         stack.push_async_callback(gate.runner.aclose)
         lookups = Lookups(LookupStore(contracts.link), keys(settings)[0], gate, settings.upstreams)
@@ -118,7 +122,9 @@ async def open_gateway(
         gate.runner.listen(lookups.observe)
         stack.push_async_callback(_cancel, asyncio.create_task(lookups.run()))
         retention = settings.retention
-        sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended)
+        notices = Notices(settings.callbacks, ledger, gate.runner, kept=retention.ended)
+        stack.push_async_callback(notices.aclose)
+        sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended, notices=notices)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
         yield Gateway(gate, ledger, journal, Knowledge(contracts), durability, engine, url)
 

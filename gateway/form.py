@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -56,6 +56,21 @@ def base_url(value: object) -> object:
     """Return an upstream's base URL without a closing slash; what it says wrong it says without a secret."""
     if not isinstance(value, str):
         return value
+    if "@" in _web_address(value).netloc:
+        raise ValueError('should hold no user or password; inject headers = { Authorization = "env:NAME" }')
+    if "?" in value or "#" in value:
+        raise ValueError("should hold no query and no fragment")
+    return value.rstrip("/")
+
+
+def receiver_url(value: object) -> object:
+    """Return the URL notices are sent to, which may hold a query."""
+    if isinstance(value, str) and ("@" in _web_address(value).netloc or "#" in value or not value.isascii()):
+        raise ValueError("should hold no user, password or fragment, and be percent-encoded ASCII")
+    return value
+
+
+def _web_address(value: str) -> SplitResult:
     if re.search(r"[\x00-\x20\x7f\\]", value):
         raise ValueError("should hold no spaces, backslashes or control characters")
     try:
@@ -65,11 +80,7 @@ def base_url(value: object) -> object:
         raise ValueError("should be a URL such as https://api.example.com/v2") from None
     if url.scheme not in ("http", "https") or not url.hostname or not port_is_sane:
         raise ValueError("should be a URL such as https://api.example.com/v2 (http or https, with a host)")
-    if "@" in url.netloc:
-        raise ValueError('should hold no user or password; inject headers = { Authorization = "env:NAME" }')
-    if "?" in value or "#" in value:
-        raise ValueError("should hold no query and no fragment")
-    return value.rstrip("/")
+    return url
 
 
 def store_url(value: object) -> object:
@@ -131,6 +142,15 @@ class StoreTable(Table):
     """`redis://`, `rediss://` or `unix://`; without it the embedded engine under `data`. May be `env:NAME`."""
     fsync: Literal["always", "everysec"] = "always"
     """When the embedded engine's journal reaches the disk: before a write is acknowledged, or a second later."""
+
+
+class CallbackTable(Table):
+    url: Annotated[str, BeforeValidator(receiver_url)]
+    """Where the end of a call is told that its caller did not wait for: a POST, signed."""
+    secret: str
+    """What it is signed with: `whsec_` and base64, or any text, as `env:NAME` or `file:PATH`. Never shown."""
+    timeout: Duration = 15.0
+    """Seconds its answer may take."""
 
 
 class LimitsTable(Table):
@@ -261,6 +281,8 @@ class File(Table):
     """What is too large."""
     retention: RetentionTable = Field(default_factory=RetentionTable)
     """How long records are kept."""
+    callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
+    """Who is told how calls ended that nobody waited for, by workflow type; `default` is for all other types."""
     upstreams: dict[Annotated[str, BeforeValidator(upstream_name)], UpstreamTable] = Field(default_factory=dict)
     """The APIs that may be called, by name."""
 

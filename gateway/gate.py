@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
 from policies.actions import Call
 from policies.answers import deferred
-from policies.claims import KEY_ONLY, shard_of
+from policies.claims import KEY_ONLY, Callback, StepKey, shard_of
 from policies.lifecycle import life_of
 from policies.outcome import Outcome
 from policies.reply import Problem, Reply
@@ -78,7 +78,10 @@ class Passed:
 
 
 class Gate:
-    """All named upstreams behind one runner. `default_workflow` identifies callers that bring no identity."""
+    """All named upstreams behind one runner. `default_workflow` identifies callers that bring no identity.
+
+    `calls_back` tells whether a workflow type has a callback; None: none has.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Gate:
         keys_kept: float = 30 * 86400.0,
         observe: Observe | None = None,
         keeps_credentials: bool = True,
+        calls_back: Callable[[str], bool] | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.runner = Runner(ledger, clock, observe)
@@ -97,6 +101,7 @@ class Gate:
         self._run = os.urandom(6).hex()
         self._keys_kept = keys_kept
         self._keeps = keeps_credentials
+        self._calls_back = calls_back
         self._lives = 0
         self._plain: dict[tuple[str, str], Rules] = {}  # of upstreams where the path makes no difference
 
@@ -177,8 +182,12 @@ class Gate:
             identified=True,
             attended=False,
             owner=self._owner(),
+            callback=Callback.OWED if self._has_callback(about.step) else Callback.NONE,
         )
         return (await self.runner.perform(life_of(alone, rules), alone, rules, known.wire, about))[0]
+
+    def _has_callback(self, step: StepKey | None) -> bool:
+        return self._calls_back is not None and step is not None and self._calls_back(step.type)
 
     def _owner(self) -> str:
         """Return a name for one life: nobody else has it, so that a claim can be recognised as our own."""
@@ -245,7 +254,16 @@ class Gate:
         fresh = "" if step is not None else new_id(claimant.workflow)
         owner = self._owner() if step is not None else ""
         call = identity.call_of(
-            claimant, arrival.upstream, request, rules, step, digest, fresh, keeps=self._keeps, owner=owner
+            claimant,
+            arrival.upstream,
+            request,
+            rules,
+            step,
+            digest,
+            fresh,
+            keeps=self._keeps,
+            owner=owner,
+            calls_back=self._has_callback(step),
         )
         about = About(
             step=told or identity.history_step(claimant, request),

@@ -21,7 +21,7 @@ from discovery.constant import constant
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name, redact_query
 from policies.actions import Call
-from policies.claims import KEY_ONLY, Replays, StepKey, call_id
+from policies.claims import KEY_ONLY, Callback, Replays, StepKey, call_id
 from policies.reply import Problem
 from policies.rules import Rules
 
@@ -287,8 +287,9 @@ def call_of(
     *,
     keeps: bool = True,
     owner: str = "",
+    calls_back: bool = False,
 ) -> Call:
-    """Return the call. `fresh` is a new id for a call that is no step."""
+    """Return the call. `fresh` is a new id for a call that is no step. `calls_back`: its type has a callback."""
     by_key = step is not None and step.type == KEY_ONLY
     return Call(
         id=call_id(step) if step else fresh,
@@ -304,7 +305,13 @@ def call_of(
         workflow=claimant.workflow,
         keeps=keeps,
         owner=owner,
+        callback=_callback(claimant.prefer) if calls_back else Callback.NONE,
     )
+
+
+def _callback(prefer: Prefer) -> Callback:
+    """Who said `respond-async` may be gone at any time."""
+    return Callback.OWED if prefer.respond_async else Callback.WANTED
 
 
 def _patience(prefer: Prefer, rules: Rules) -> float:

@@ -188,6 +188,10 @@ class RedisLedger:
         found, head = await self._run(TAKE, f"{shard:02x}", limit, hold)
         return [name.decode() for name in found], float(head)
 
+    async def told(self, end: str, again: float | None = None) -> None:
+        due = f"gimbal:{{s{int(end[:2], 16)}}}:due"
+        await self._link.do(*(("ZREM", due, end) if again is None else ("ZADD", due, "XX", again, end)))
+
     async def pending(self, call: str) -> Pending | None:
         """Return what is needed to go on with a call without its caller."""
         key = call_key(call)
@@ -411,25 +415,28 @@ local now, ready = time(ARGV[1]), {}
 for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
   at(shard .. 'call:' .. member)
   local old = load()
-  local new = lapse(old, now)
-  keep(old, new, now)
-  if due(new) <= now then ready[#ready + 1] = member end
+  local new = old and lapse(old, now)
+  if new then
+    keep(old, new, now)
+    if due(new) <= now then ready[#ready + 1] = member end
+  end
 end
 return ready
 """)
 )
 
 # The index says more than the record for `hold` seconds: that somebody looks at the call just now. Whatever
-# changes when the record is due puts that right, and so does the end of the hold.
+# changes when the record is due puts that right, and so does the end of the hold. A member without a record is an
+# end that is owed to a callback.
 TAKE = Script(
     script("""
 local now, ready = time(ARGV[1]), {}
 for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
   at(shard .. 'call:' .. member)
   local old = load()
-  local new = lapse(old, now)
-  keep(old, new, now)
-  if due(new) <= now then
+  local new = old and lapse(old, now)
+  if new then keep(old, new, now) end
+  if not new or due(new) <= now then
     ready[#ready + 1] = member
     redis.call('ZADD', shard .. 'due', now + tonumber(ARGV[3]), member)
   end

@@ -142,7 +142,17 @@ class Waiting(Ledger, Protocol):
 
     async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
         """Let time do its work on `shard`; return calls whose time has come, each told to one taker only for
-        `hold` seconds, and in how many seconds the next is due."""
+        `hold` seconds, and in how many seconds the next is due.
+
+        Among them are ends that are owed to a callback: a call's id, a dot, and its record's `news`.
+        """
+        ...
+
+    async def told(self, end: str, again: float | None = None) -> None:
+        """An end is owed no more: a notice of it is in the ledger, or there is nothing left to tell.
+
+        `again`: it still is, and somebody shall look at that time (epoch seconds).
+        """
         ...
 
     async def pending(self, call: str) -> Pending | None: ...

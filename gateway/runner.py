@@ -281,8 +281,8 @@ class Runner:
         if isinstance(done, Kept):
             held.record = done.record
             held.until = before + wish.keep
-            if wish.not_before and self.on_wait is not None:
-                self.on_wait(call.id, wish.not_before)
+            if self.on_wait is not None and (wish.not_before or done.record.news):
+                self.on_wait(call.id, wish.not_before)  # an end that is to be told: at once
         return done
 
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:

@@ -39,7 +39,11 @@ from gateway.sources import (
     from_file,
     from_flags,
 )
+from policies.notices import Receiver, callback_name, key_of
 from policies.rules import Idempotency, Lookup, OperationRule, Rate, UpstreamRules
+
+SHORTEST = 16
+"""Bytes of a secret that notices are signed with (Standard Webhooks asks for 24): fewer can be tried out."""
 
 SECRETIVE = re.compile(r"authorization|key|token|secret|password|cookie|signature", re.I)
 
@@ -75,6 +79,7 @@ class Settings:
     limits: Limits = Limits()
     retention: Retention = Retention()
     upstreams: Mapping[str, UpstreamRules] = field(default_factory=dict)
+    callbacks: tuple[Receiver, ...] = ()
     key: str | None = field(default=None, repr=False)
     default_workflow: tuple[str, str] | None = None  # type and id for calls without identity (`gimbal run`)
     json: bool = False  # say the banner of `serve` as JSON
@@ -165,6 +170,7 @@ class _Reading:
         store = self._secret(("store", "url"), form.store.url) if form.store.url else None
         callers = self._callers()
         upstreams = {name: self._upstream(name, table) for name, table in form.upstreams.items()}
+        callbacks = self._callbacks() if self.secrets else ()
         self._stray_variables()
         if self.problems:
             raise ConfigError("\n".join(self.problems))
@@ -184,6 +190,7 @@ class _Reading:
             limits=Limits(form.limits.body, form.limits.headers),
             retention=Retention(form.retention.idle, form.retention.ended, form.retention.keys),
             upstreams=upstreams,
+            callbacks=tuple(callbacks),
             key=self.environ.get("GIMBAL_KEY") or None,
             file=self.path,
             shown=tuple(shown(form, self.sources, data.absolute())),
@@ -212,6 +219,24 @@ class _Reading:
                 )
             elif token is not None:
                 found[name] = token
+        return found
+
+    def _callbacks(self) -> list[Receiver]:
+        found = []
+        for name, table in self.form.callbacks.items():
+            at: Where = ("callbacks", name)
+            if not REFERENCE.fullmatch(table.secret):
+                self._warn((*at, "secret"), 'stands in plain text; name it instead: secret = "env:…" or "file:…"')
+            if table.url.startswith("http://") and not is_loopback(urlsplit(table.url).hostname or ""):
+                self._warn((*at, "url"), "http:// sends replies in the clear; use https://")
+            secret = self._secret((*at, "secret"), table.secret)
+            try:
+                if secret is not None and len(key_of(secret)) < SHORTEST:
+                    self._problem((*at, "secret"), f"has fewer than {SHORTEST} bytes, which can be guessed")
+                elif secret is not None:
+                    found.append(Receiver(callback_name(name), table.url, secret, table.timeout))
+            except ValueError as error:
+                self._problem((*at, "secret"), str(error))
         return found
 
     def _upstream(self, name: str, table: UpstreamTable) -> UpstreamRules:

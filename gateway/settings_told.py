@@ -55,7 +55,7 @@ def _what(kind: str, at: Where, message: str, value: object) -> str:
 
 
 def _secretive(at: Where) -> bool:
-    return "headers" in at or "callers" in at or at[-1:] in (("url",), ("base_url",))
+    return "headers" in at or "callers" in at or at[-1:] in (("url",), ("base_url",), ("secret",))
 
 
 def like(name: str, known: Iterable[str]) -> str:
@@ -103,7 +103,7 @@ def _redact(at: Where, value: object) -> object:
         return value
     if at == ("store", "url"):
         return without_password(value)
-    secret = at[0] == "callers" or (len(at) == 4 and at[2] == "headers")
+    secret = at[0] == "callers" or at[-1] == "secret" or (len(at) == 4 and at[2] == "headers")
     return HIDDEN if secret and not REFERENCE.fullmatch(value) else value
 
 

@@ -19,7 +19,9 @@ from collections import Counter
 
 import orjson
 
+from gateway.callbacks import UNKNOWN, Callbacks
 from gateway.gate import Gate
+from gateway.notices import Notices
 from gateway.ports import Clock, Pending, Waiting
 from gateway.problems import LedgerUnavailable
 from policies.claims import SHARDS, Ask, Change, Granted, State
@@ -39,9 +41,6 @@ HANDS_FOR_ONE = 96
 TAKEN = 16
 """Calls taken from a shard at a time: the others leave the rest of a long queue to other processes."""
 
-UNKNOWN = 60.0
-"""Seconds a call waits on whose upstream is not configured here."""
-
 FAREWELL = 5.0
 """Seconds calls under way are waited for at the end: most answers come in one, and an end must be one."""
 
@@ -53,9 +52,18 @@ class Sweeper:
     """One process's share of the sweeping. `run()` it until cancelled; `idle` and `ended` as in `Retention`."""
 
     def __init__(
-        self, gate: Gate, ledger: Waiting, clock: Clock, *, idle: float = 30 * 86400.0, ended: float = 7 * 86400.0
+        self,
+        gate: Gate,
+        ledger: Waiting,
+        clock: Clock,
+        *,
+        idle: float = 30 * 86400.0,
+        ended: float = 7 * 86400.0,
+        notices: Notices | None = None,
     ) -> None:
         self._gate = gate
+        self._notices = notices or Notices((), ledger, gate.runner)
+        self._callbacks = Callbacks(self._notices, ledger, clock)
         self._ledger = ledger
         self._clock = clock
         self._idle, self._kept = idle, ended
@@ -121,13 +129,17 @@ class Sweeper:
 
     async def _go_on(self, call: str) -> None:
         with contextlib.suppress(LedgerUnavailable):  # it comes back when its hold, or its lease, is over
+            if "." in call:  # the end of one, see `Record.news`
+                await self._callbacks.tell(call)
+                return
             pending = await self._ledger.pending(call)
             if pending is None or self._busy[pending.about.upstream] >= HANDS_FOR_ONE:
                 return
             upstream = pending.about.upstream
             self._busy[upstream] += 1
             try:
-                if await self._gate.go_on(call, pending) is None:
+                known = self._notices if upstream in self._notices.receivers else self._gate
+                if await known.go_on(call, pending) is None:
                     await self._put_off(call, pending)
             finally:
                 self._busy[upstream] -= 1

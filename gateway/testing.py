@@ -156,6 +156,7 @@ class MemoryLedger:
         self._clock = clock
         self._calls: dict[str, _Kept] = {}
         self._counts: dict[tuple[str, str, str, str], Count] = {}
+        self._owed: dict[str, float] = {}  # ends that are owed to a callback, and when somebody looks at them
         self._active: dict[tuple[str, str], float] = {}
         self._ended: dict[tuple[str, str], float] = {}
 
@@ -171,7 +172,7 @@ class MemoryLedger:
             self._touch(about)
         elif isinstance(result, Granted) and not result.resumed:
             stored.about, stored.reply, stored.items, stored.credentials = about, None, b"", credentials
-        self._keep(stored, record)
+        self._keep(call, stored, record)
         match result:
             case Granted(resumed=True) | Mismatch() | Doubtful():
                 return Claimed(result, stored.about.request, stored.reply, stored.items)
@@ -205,7 +206,7 @@ class MemoryLedger:
             stored = self._calls.get(call)
             record, result = claims.renew(stored.record if stored else None, fence, lease, now)
             if stored and record:
-                self._keep(stored, record)
+                self._keep(call, stored, record)
             renewed.append(isinstance(result, Kept))
         return renewed
 
@@ -247,31 +248,46 @@ class MemoryLedger:
         return self._apply(call, claims.hasten, None, transcript)
 
     async def due(self, shard: int, limit: int = 100) -> list[str]:
-        now = self._clock.now()
-        looked_at = sorted(
-            (stored.record.due, call)
-            for call, stored in self._calls.items()
-            if int(call[:2], 16) == shard and max(stored.record.due, stored.held) <= now
-        )[:limit]
-        for _, call in looked_at:
-            stored = self._calls[call]
-            self._keep(stored, claims.lapse(stored.record, now))
-        return [call for _, call in looked_at if self._calls[call].record.due <= now]
+        return [name for name in self._ready(shard, limit) if name not in self._owed]
 
     async def heads(self) -> list[float]:
         now = self._clock.now()
         heads = [math.inf] * claims.SHARDS
-        for call, stored in self._calls.items():
-            shard = int(call[:2], 16)
-            heads[shard] = min(heads[shard], (stored.held or stored.record.due) - now)
+        for at, name in self._index():
+            shard = int(name[:2], 16)
+            heads[shard] = min(heads[shard], at - now)
         return heads
 
     async def take(self, shard: int, limit: int, hold: float) -> tuple[list[str], float]:
         now = self._clock.now()
-        free = await self.due(shard, limit)
-        for call in free:
-            self._calls[call].held = now + hold
+        free = self._ready(shard, limit)
+        for name in free:
+            if name in self._owed:
+                self._owed[name] = now + hold
+            else:
+                self._calls[name].held = now + hold
         return free, (await self.heads())[shard]
+
+    async def told(self, end: str, again: float | None = None) -> None:
+        if again is None:
+            self._owed.pop(end, None)
+        elif end in self._owed:
+            self._owed[end] = again
+
+    def _index(self) -> list[tuple[float, str]]:
+        """Return the calls that time will move, and the ends that are owed, by when somebody has to look."""
+        due = [(stored.held or stored.record.due, call) for call, stored in self._calls.items()]
+        return [*due, *((at, end) for end, at in self._owed.items())]
+
+    def _ready(self, shard: int, limit: int) -> list[str]:
+        """Let time do its work on `shard`; return what is due still."""
+        now = self._clock.now()
+        looked_at = sorted((at, name) for at, name in self._index() if int(name[:2], 16) == shard and at <= now)
+        names = [name for _, name in looked_at[:limit]]
+        for call in names:
+            if (stored := self._calls.get(call)) is not None:
+                self._keep(call, stored, claims.lapse(stored.record, now))
+        return [name for name in names if name in self._owed or self._calls[name].record.due <= now]
 
     async def pending(self, call: str) -> Pending | None:
         stored = self._calls.get(call)
@@ -327,7 +343,7 @@ class MemoryLedger:
         record, result = rule(stored.record if stored else None, self._clock.now())
         if stored is None or record is None:
             return result
-        self._keep(stored, record)
+        self._keep(call, stored, record)
         if isinstance(result, Kept):
             stored.reply = reply or stored.reply
             stored.items = items or stored.items
@@ -335,9 +351,11 @@ class MemoryLedger:
             stored.lines += transcript.splitlines()
         return result
 
-    def _keep(self, stored: _Kept, record: Record) -> None:
+    def _keep(self, call: str, stored: _Kept, record: Record) -> None:
         if record is stored.record:
             return
+        if record.news and record.news != stored.record.news:
+            self._owed[f"{call}.{record.news}"] = self._clock.now()
         if record.state is not stored.record.state:
             self._touch(stored.about)
         if record.due != stored.record.due:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Request, Response
-from policies.claims import Ask, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
+from policies.claims import Ask, Callback, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
 from policies.outcome import Reading
 
 R = TypeVar("R")
@@ -36,6 +36,7 @@ class Call:
     attended: bool = True  # False: its caller is gone, and the gateway goes on with it alone
     keeps: bool = True  # the caller's credentials may be kept, sealed, while the call waits
     owner: str = ""  # names this one life of the call
+    callback: Callback = Callback.NONE
 
 
 # Actions: what a life asks for. The type parameter is what it is sent back.

@@ -83,6 +83,14 @@ class Credentials(StrEnum):
     KEPT = "kept"  # sealed with the record, until the call ends
 
 
+class Callback(StrEnum):
+    """Whether the end of a call is told to the callback of its workflow's type."""
+
+    NONE = "none"  # it has none
+    WANTED = "wanted"  # it is, once somebody had to be let go before the end
+    OWED = "owed"  # somebody was
+
+
 @constant
 class StepKey:
     """Whose step: workflow type, workflow instance, step name."""
@@ -114,6 +122,16 @@ class Record:
     doubt_since: float = 0.0  # when its latest doubt was noticed; nothing of it was sent after
     credentials: Credentials = Credentials.NONE
     owner: str = ""  # who claimed it last
+    callback: Callback = Callback.NONE
+
+    @property
+    def news(self) -> str:
+        """The name of an end that is owed to a callback, the same however often it is looked at; empty: none.
+
+        A doubt that nobody but a person can settle counts.
+        """
+        ended = self.state in TERMINAL or (self.state is State.IN_DOUBT and not self.not_before)
+        return f"{self.fence}.{self.state.value}" if ended and self.callback is Callback.OWED else ""
 
     @property
     def repeat_until(self) -> float:
@@ -164,6 +182,7 @@ class Ask:
     alone: bool = False
     credentials: Credentials = Credentials.NONE
     owner: str = ""
+    callback: Callback = Callback.NONE
 
 
 @constant
@@ -331,6 +350,8 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
     )
     if unknown and wish.state in TERMINAL:
         kept = _doubt(kept, now, now + LEASE)  # its holder looks for evidence itself, unless it dies
+    if kept.state not in TERMINAL and not kept.lease_until:
+        kept = replace(kept, callback=_let_go(record))
     return kept, Kept(kept)
 
 
@@ -349,7 +370,7 @@ def lapse(record: Record, now: float) -> Record:
     definite answer of the silent holder still counts while nobody else acts.
     """
     if record.state in (State.CLAIMED, State.SENDING) and record.lease_until <= now:
-        record = replace(record, state=State.WAITING, not_before=now, lease_until=0.0)
+        record = replace(record, state=State.WAITING, not_before=now, lease_until=0.0, callback=_let_go(record))
     if record.state is not State.WAITING:
         return record
     ended = bool(record.deadline) and now >= record.deadline
@@ -434,6 +455,11 @@ def _mine(record: Record, ask: Ask) -> bool:
     return bool(ask.owner) and record.owner == ask.owner
 
 
+def _let_go(record: Record) -> Callback:
+    """Nobody acts on it any more, and it has not ended: whoever called it was told so, or heard nothing."""
+    return Callback.OWED if record.callback is Callback.WANTED else record.callback
+
+
 def _doubtful(record: Record) -> bool:
     """Nobody acts on it, and what was sent may have taken effect: its last holder may still know."""
     return record.state in (State.WAITING, State.IN_DOUBT) and _unknown(record)
@@ -457,6 +483,7 @@ def _fresh(ask: Ask, fence: int, generation: int) -> Record:
         window=ask.window,
         replays=ask.replays,
         credentials=ask.credentials,
+        callback=ask.callback,
     )
 
 
@@ -489,7 +516,8 @@ def _resume(record: Record, ask: Ask, now: float, same: bool) -> tuple[Record, C
         return record, Mismatch(record)
     if now < record.not_before and not ask.early:
         return record, Later(record, record.not_before)
-    record = replace(record, fence=record.fence + 1)
+    promised = record.callback is Callback.OWED or ask.callback is Callback.NONE
+    record = replace(record, fence=record.fence + 1, callback=record.callback if promised else ask.callback)
     if record.state in (State.ACCEPTED, State.PARTIAL):
         held = replace(record, lease_until=now + ask.lease, not_before=0.0, owner=ask.owner)
         return held, Granted(held, resumed=True)

@@ -172,6 +172,7 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
             alone=not call.attended,
             credentials=carries,
             owner=call.owner,
+            callback=call.callback,
         )
         claimed = yield from do(Claim(ask, credentials))
         moment = yield from do(Look())

@@ -28,6 +28,7 @@ from policies.claims import (
     LEASE,
     Ask,
     Busy,
+    Callback,
     Change,
     Credentials,
     Doubtful,
@@ -406,6 +407,7 @@ ASKS = st.builds(
     alone=st.booleans(),
     credentials=st.sampled_from(Credentials),
     owner=st.sampled_from(["", "a", "b"]),
+    callback=st.sampled_from(Callback),
 )
 CLAIMS = st.tuples(st.just("claim"), st.integers(0, 2), ASKS)
 MOVES = st.one_of(
@@ -415,7 +417,7 @@ MOVES = st.one_of(
     st.tuples(st.just("person"), st.sampled_from(["applied", "not-applied", "cancel", "hasten"]), st.none()),
     st.tuples(st.just("pass"), st.sampled_from(EDGES), st.sampled_from([0.0, -1e-6, 1e-6])),
     st.tuples(st.just("due"), st.none(), st.none()),
-    st.tuples(st.just("take"), st.none(), st.none()),
+    st.tuples(st.just("take"), st.booleans(), st.none()),
 )
 
 
@@ -454,6 +456,9 @@ def _move(bench: Bench, call: str, about: About, fences: list[int], move: str, w
             return bench.due(int(call[:2], 16))
         case "take":
             names, head = bench.take(int(call[:2], 16), 1, 1.0)
+            for end in names:
+                if who and "." in end:
+                    bench.told(end)
             return names, round(head, 3)
         case "person" if who in ("cancel", "hasten"):
             return getattr(bench, who)(call, b"{}")
