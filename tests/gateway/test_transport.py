@@ -80,7 +80,7 @@ def test_an_asynchronous_client_of_httpx2_is_streamed_what_is_no_step(upstream, 
 
     answer = asyncio.run(look())
 
-    assert answer.json()["effect"] == 0
+    assert answer.status_code == 200
     assert upstream.requests[0].path == "/ok/orders/1"
 
 
