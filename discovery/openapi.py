@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,7 +19,8 @@ from discovery.evidence import Node, Objects, Strings
 from discovery.lexical import singular, words_of
 from discovery.paging import paging_of
 from discovery.redaction import is_secret_name
-from discovery.schema import Claims, Schema, Things, presence, schema_of
+from discovery.required import Things
+from discovery.schema import Claims, Schema, presence, schema_of
 from discovery.templates import Parameter, Template, draw
 from discovery.traffic import Answers, Evidence, Exchanges
 
@@ -54,9 +54,9 @@ def document(
     """Return all that is known of an upstream as an OpenAPI 3.1 document."""
     operations = [(template, template.methods()) for template in draw(evidence, overrides)]
     answers = Things(_answer_nodes(methods.values() for _, methods in operations))
-    requests = Things(_request_nodes(methods.values() for _, methods in operations))
+    requests = Things(_request_nodes(methods.values() for _, methods in operations), sent=True)
     if _selective(methods.values() for _, methods in operations):
-        claims = replace(claims, required=sys.maxsize)
+        claims = replace(claims, required=replace(claims.required, never=True))
     writer = _Writer(answers, requests, claims)
     paths: dict[str, Any] = {}
     for template, methods in operations:
@@ -94,20 +94,26 @@ def faults(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_SELECTIONS = frozenset({"fields", "$select", "select", "fieldmask", "field_mask", "_fields", "projection"})
+_SELECTIONS = frozenset(
+    {"fields", "opt_fields", "$select", "select", "fieldmask", "field_mask", "_fields", "projection"}
+)
+
+_SELECTED = re.compile(r"fields\[\w+\]")
 
 
 def _selective(all_methods: Iterable[Iterable[Exchanges]]) -> bool:
-    """Tell whether callers choose which fields they get (at least one in twenty does): then none is required."""
+    """Tell whether callers choose which members they get (one in a hundred does): then none is required."""
     asked = chosen = 0
     for methods in all_methods:
         for exchanges in methods:
             asked += exchanges.accepted
             if objects := exchanges.query.settle().get(Objects):
-                chosen += sum(
-                    node.count for name, node in objects.properties.items() if name.lower() in _SELECTIONS
-                )
-    return chosen * 20 >= asked > 0
+                chosen += sum(node.count for name, node in objects.properties.items() if _selects(name.lower()))
+    return chosen >= 3 and chosen * 100 >= asked
+
+
+def _selects(name: str) -> bool:
+    return name in _SELECTIONS or _SELECTED.fullmatch(name) is not None
 
 
 def is_operation(exchanges: Exchanges) -> bool:
@@ -191,7 +197,7 @@ class _Writer:
             if not name:
                 continue
             parameter: dict[str, Any] = {"name": name, "in": "query", "schema": self._textual(node, name)}
-            if node.count >= exchanges.accepted >= 3 * self.claims.required:
+            if node.count >= exchanges.accepted >= 2 * self.claims.required.sent:
                 parameter["required"] = True
             if self.claims.evidence:
                 parameter["x-gimbal"] = {"n": node.count, "presence": presence(node.count, exchanges.accepted)}
@@ -221,7 +227,7 @@ class _Writer:
                 content[media] = {"schema": self._form(node)}
         if not content:
             return {}
-        always = sum(exchanges.media.values()) >= exchanges.accepted >= self.claims.required
+        always = sum(exchanges.media.values()) >= exchanges.accepted >= self.claims.required.sent
         return {"content": content} | ({"required": True} if always else {})
 
     def _form(self, node: Node) -> Schema:

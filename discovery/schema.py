@@ -2,7 +2,7 @@
 """From evidence to JSON Schema: what may be claimed of a place in a body, and what may not yet.
 
 A schema always accepts all it was learned from. Beyond that it claims a thing only where the evidence carries it:
-`required` where a key was never missing, neither here nor from the same thing elsewhere (`Things`); `enum` where a
+`required` as `discovery.required` says; `enum` where a
 closed set of words came again and again under a name that stands for one; `additionalProperties` where keys
 behave like data. Variants are one object whose members are optional: `Objects.tags` is not written as `oneOf` yet.
 """
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from discovery.evidence import Arrays, Booleans, Counted, Node, Nulls, Numbers, Objects, Strings
 from discovery.lexical import STRING_FORMATS, words_of
+from discovery.required import ENOUGH, Enough, Things, required_of
 
 Schema: TypeAlias = "dict[str, Any]"
 
@@ -25,15 +26,12 @@ Schema: TypeAlias = "dict[str, Any]"
 class Claims:
     """From how much evidence a claim is made. The defaults are measured; see `docs/discovery.md`.
 
-    `required`: objects of a kind seen, over all operations, and the share (`pooled`) of those that had the key;
-    here every one must have had it, and none may have had null: what is null today may be left out tomorrow.
     `enum`: texts seen, and times each value came on average; more (`enum_plain`) where values are ordinary words,
     not written in capitals. `evidence`: whether schemas tell their counts in
     `x-gimbal` members.
     """
 
-    required: int = 3
-    pooled: float = 0.5
+    required: Enough = ENOUGH
     enum: int = 10
     enum_repeat: float = 3.0
     enum_plain: int = 20
@@ -61,93 +59,6 @@ _MAPS = frozenset(
 """Last words of names under which maps are found."""
 
 _NAME = re.compile(r"[@$_]?[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*|[+-]1")
-
-
-# Things: objects of one kind, wherever they come
-
-
-@dataclass(slots=True)
-class Thing:
-    """Objects of one kind, pooled over all places: how many, and how many had each key (not null)."""
-
-    names: frozenset[str]
-    count: int = 0
-    present: dict[str, int] = field(default_factory=dict)
-    nulls: dict[str, int] = field(default_factory=dict)
-
-    def often(self, key: str, claims: Claims) -> bool:
-        return self.count >= claims.required and self.present.get(key, 0) >= claims.pooled * self.count
-
-
-SAME = 0.75
-"""Share of common keys (Jaccard) from which two objects are taken for the same kind of thing."""
-
-
-class Things:
-    """Which objects are the same kind of thing, over all of an upstream's answers or all of its requests."""
-
-    def __init__(self, roots: Iterable[Node]) -> None:
-        found: dict[frozenset[str], Thing] = {}
-        for root in roots:
-            root.settle()
-            for objects in _objects(root):
-                self._pool(found, objects)
-        things: list[Thing] = []
-        self._by_names: dict[frozenset[str], Thing] = {}
-        index: dict[str, list[Thing]] = {}
-        for names in sorted(found, key=lambda names: (-len(names), sorted(names))):
-            thing = found[names]
-            candidates = {id(other): other for name in sorted(names)[:4] for other in index.get(name, ())}
-            for name in sorted(names)[-4:]:
-                candidates.update({id(other): other for other in index.get(name, ())})
-            best = max(
-                candidates.values(),
-                key=lambda other: (_jaccard(names, other.names), sorted(other.names)),
-                default=None,
-            )
-            if best is None or _jaccard(names, best.names) < SAME:
-                best = Thing(names)
-                things.append(best)
-                for name in names:
-                    index.setdefault(name, []).append(best)
-            self._join(best, thing)
-            self._by_names[names] = best
-
-    def of(self, objects: Objects) -> Thing | None:
-        return self._by_names.get(frozenset(objects.properties))
-
-    @staticmethod
-    def _pool(found: dict[frozenset[str], Thing], objects: Objects) -> None:
-        names = frozenset(objects.properties)
-        thing = found.setdefault(names, Thing(names))
-        thing.count += objects.count
-        for key, node in objects.properties.items():
-            nulls = node.get(Nulls)
-            thing.present[key] = thing.present.get(key, 0) + node.count
-            thing.nulls[key] = thing.nulls.get(key, 0) + (nulls.count if nulls else 0)
-
-    @staticmethod
-    def _join(into: Thing, other: Thing) -> None:
-        into.count += other.count
-        for key, count in other.present.items():
-            into.present[key] = into.present.get(key, 0) + count
-        for key, count in other.nulls.items():
-            into.nulls[key] = into.nulls.get(key, 0) + count
-
-
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / (len(one | other) or 1)
-
-
-def _objects(node: Node) -> Iterable[Objects]:
-    if objects := node.get(Objects):
-        yield objects
-        for inner in objects.properties.values():
-            yield from _objects(inner)
-        if objects.rest is not None:
-            yield from _objects(objects.rest)
-    if arrays := node.get(Arrays):
-        yield from _objects(arrays.items)
 
 
 # Schemas
@@ -265,25 +176,11 @@ def _object(objects: Objects, name: str, things: Things | None, claims: Claims) 
         if claims.evidence:
             told.setdefault("x-gimbal", {})["presence"] = presence(inner.count, objects.count)
         schema["properties"][key] = told
-    if must := required_of(objects, things, claims):
+    if must := required_of(objects, things, claims.required):
         schema["required"] = must
     if objects.rest is not None:
         schema["additionalProperties"] = _schema(objects.rest, things, claims)
     return schema | _told(objects, claims)
-
-
-def required_of(objects: Objects, things: Things | None, claims: Claims) -> list[str]:
-    """Return the keys that were never missing: here, and from things of the same kind."""
-    thing = things.of(objects) if things else None
-    must = []
-    for key, node in objects.properties.items():
-        if node.count < objects.count:
-            continue
-        if thing is not None and thing.nulls.get(key, 0):
-            continue
-        if thing.often(key, claims) if thing else objects.count >= claims.required:
-            must.append(key)
-    return sorted(must)
 
 
 def is_map(objects: Objects, name: str) -> bool:

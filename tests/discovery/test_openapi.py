@@ -80,18 +80,6 @@ def test_what_is_required_null_or_chosen_is_claimed_as_the_evidence_carries_it()
     assert order["properties"]["prices"] == {"type": "object", "additionalProperties": {"type": "integer"}}
 
 
-def test_two_samples_are_too_few_to_call_anything_required() -> None:
-    few = [exchange("GET", "/things/1", 200, {"id": 1, "size": 2}) for _ in range(2)]
-
-    assert "required" not in body_of(learned(few), "/things/{thing_id}")
-
-
-def test_where_callers_choose_the_fields_none_is_required() -> None:
-    seen = [exchange("GET", f"/things/{n}?fields=id", 200, {"id": n}) for n in range(20)]
-
-    assert "required" not in body_of(learned(seen), "/things/{thing_id}")
-
-
 def test_the_same_thing_in_two_places_is_one_component() -> None:
     told = shop()
 
