@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from discovery.body import Body, Kind
-from discovery.complaints import complaints_of, plain
+from discovery.complaints import plain
 from discovery.exchange import Json, Request
 from discovery.pointer import Path, pointer_of
 from discovery.slots import Slots, slots_of
-from policies.denial import is_quiet, suspects, telling
-from policies.signs import Sign, sign_of_code, sign_of_text
-
-MAX_ITEMS = 10_000
+from policies.verdicts import MAX_ITEMS, Verdict, containers, verdict_of, verdicts_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +54,11 @@ class Batch:
         return sum(item.ok is not True for item in self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an answer says of one item: `node` is the words it says it in."""
-
-    ok: bool | None
-    node: Json
-    retry: bool = False
-    why: str = ""
-    wait: float | None = None
-    place: Path = ()
-
-
 Parts: TypeAlias = list[tuple[Path, Json]]
 
-_FAILED_LIST = re.compile(
-    r"^(?!.*(?:count|num|total))\w*(?:failed|failures?|errors?|rejected|unprocessed\w*|notprocessed|unsuccessful"
-    r"|invalid|failedentries)$"
-)
-_UNPROCESSED = re.compile(r"unprocessed|notprocessed|remaining")
-_DONE_LIST = re.compile(
-    r"^(?:\w*(?:successful|succeeded|success\w*|processed|created|updated|deleted|accepted|results?|data|ok"
-    r"|added|completed))$"
-)
 _FROM_ZERO = ("index", "itemindex", "operationindex", "correlationid", "recordindex")
 _INDEXES = (*_FROM_ZERO, "position", "row", "rowindex", "sequence", "line")
 _ID = re.compile(r"id$|^id|key|ref|trace|name$|href|uri$|url$|path$|sku|code$|email|handle|number$|uuid")
-_FAILED = re.compile(
-    r"^(?:error\w*|fail\w*|rejected|invalid|refused|denied|false|not_?\w+|http/[\d.]+ [45].*)$", re.I
-)
-_FINE = re.compile(
-    r"^(?:ok|succe\w*|created|updated|deleted|done|complete\w*|accepted|queued|sent|processed|true|active|noop"
-    r"|http/[\d.]+ [23].*)$",
-    re.I,
-)
-_BUSY_STATUS = frozenset({408, 423, 425, 429, 503})
 
 
 def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | None:
@@ -101,7 +68,7 @@ def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | No
     """
     unsure: Batch | None = None
     slots: Slots | None = None
-    for verdicts, kind in _verdicts(body, anyway):
+    for verdicts, kind in verdicts_in(body, anyway):
         slots = slots or slots_of(request)
         batch = _matched(slots, body.value, verdicts, kind)
         if batch is not None and batch.certain:
@@ -110,133 +77,11 @@ def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | No
     return unsure
 
 
-def may_hold_verdicts(answer: Json, depth: int = 0) -> bool:
-    """Tell at little cost whether an answer may hold verdicts on items: in lists, or under names of failure."""
-    if isinstance(answer, list):
-        return any(not is_quiet(_inner(child)) for child in suspects(answer[:MAX_ITEMS]))
-    if not isinstance(answer, dict) or depth > 3:
-        return False
-    held = [(key, value) for key, value in answer.items() if isinstance(value, (dict, list)) and value]
-    return any(_FAILED_LIST.match(plain(key)) or may_hold_verdicts(value, depth + 1) for key, value in held)
-
-
-def _inner(node: dict[str, Json]) -> dict[str, Json]:
-    """Look into `{"index": {"status": 201}}`, where an element only names what was done."""
-    only = next(iter(node.values())) if len(node) == 1 else None
-    return only if isinstance(only, dict) else node
-
-
-# Verdicts
-
-
-def _verdicts(body: Body, anyway: bool) -> Iterator[tuple[list[Verdict], str]]:
-    """Yield the lists of verdicts an answer may hold, and what they are.
-
-    `each` tells of every item; `failures` of those that failed; `split` has lists of both.
-    """
-    indexed: list[Verdict] = []
-    failures: list[Verdict] = []
-    done: list[Verdict] = []
-    for place, node in _containers(body.value):
-        name = plain(str(place[-1])) if place else ""
-        if _FAILED_LIST.match(name) and (
-            isinstance(node, list) or _UNPROCESSED.search(name) or body.kind is Kind.XML
-        ):
-            unprocessed = bool(_UNPROCESSED.search(name))
-            for where, child in _elements(place, node):
-                told = _told(child)
-                why = told.why or ("not processed" if unprocessed else "failed")
-                failures.append(replace(told, ok=False, retry=unprocessed or told.retry, why=why, place=where))
-        elif name.endswith("error") and isinstance(node, dict):
-            indexed += _indexed(node)
-        elif isinstance(node, list) and node and all(isinstance(child, dict) for child in node):
-            said = [replace(_verdict(child), place=(*place, i)) for i, child in enumerate(node[:MAX_ITEMS])]
-            if any(verdict.ok is False or (verdict.ok is None and verdict.why) for verdict in said) or (
-                anyway and any(verdict.ok for verdict in said)
-            ):
-                yield said, "each"
-            elif _DONE_LIST.match(name):
-                done += [replace(verdict, ok=True) for verdict in said]
-        elif isinstance(node, list) and _DONE_LIST.match(name):
-            done += [Verdict(True, child, place=(*place, i)) for i, child in enumerate(node[:MAX_ITEMS])]
-    if indexed:
-        yield indexed, "failures"
-    if failures or (anyway and done):
-        yield failures + done, "split" if done else "failures"
-
-
-def _elements(place: Path, node: Json) -> list[tuple[Path, Json]]:
-    """The elements of a list, or of all lists in a mapping of lists, with where they are; anything else is one."""
-    if isinstance(node, list):
-        return [((*place, i), child) for i, child in enumerate(node[:MAX_ITEMS])]
-    if isinstance(node, dict) and all(isinstance(value, list) for value in node.values()):
-        return [found for key, value in node.items() for found in _elements((*place, key), value)]
-    return [(place, node)] if node else []
-
-
-def _containers(answer: Json) -> Iterator[tuple[Path, Json]]:
-    """The lists and mappings of an answer down to its third level, outermost first."""
-    layer: list[tuple[Path, Json]] = [((), answer)]
-    for _ in range(4):
-        following: list[tuple[Path, Json]] = []
-        for place, node in layer:
-            if isinstance(node, (dict, list)):
-                yield place, node
-            if isinstance(node, dict) and len(node) <= 60:
-                following += [
-                    ((*place, key), value) for key, value in node.items() if isinstance(value, (dict, list))
-                ]
-        layer = following
-
-
-def _verdict(node: Json) -> Verdict:
-    """Return what one element of an answer says of itself."""
-    if not isinstance(node, dict):
-        return Verdict(None, node)
-    names = telling(_inner(node))
-    status = next(
-        (
-            number
-            for name in ("status", "statuscode", "httpstatuscode", "httpstatus", "code")
-            if (number := _http(names.get(name)))
-        ),
-        None,
-    )
-    ok: bool | None = None
-    if status is not None:
-        ok = status < 400
-    for name in ("success", "ok", "succeeded", "issuccess", "successful"):
-        if isinstance(names.get(name), bool):
-            ok = bool(names[name])
-    if ok is None:
-        for name in ("error", "errors", "errorcode", "errormessage", "failreason", "fault", "failure"):
-            if names.get(name) not in (None, "", [], {}, 0, False, "0"):
-                ok = False
-    if ok is None:
-        for name in ("status", "result", "state", "code", "outcome"):
-            if isinstance(word := names.get(name), str) and word:
-                ok = False if _FAILED.match(word) else True if _FINE.match(word) else ok
-                if ok is not None:
-                    break
-    if ok is not False:
-        return Verdict(ok, node)
-    return _failed(node, names, status)
-
-
-def _told(node: Json) -> Verdict:
-    """What is said of an element that stands in a list of failures."""
-    if not isinstance(node, dict):
-        return Verdict(False, node, why="failed")
-    names = {plain(key): value for key, value in node.items()}
-    status = next((s for name in ("status", "statuscode", "code") if (s := _http(names.get(name)))), None)
-    return _failed(node, names, status)
-
-
 def failures_in(answer: Json) -> tuple[Item, ...]:
     """Return the parts an answer names as failed, where the request named no parts."""
-    for place, node in _containers(answer):
+    for place, node in containers(answer):
         children = node if isinstance(node, list) else [node] if place else []
-        said = [(child, _verdict(child)) for child in children[:MAX_ITEMS]]
+        said = [(child, verdict_of(child)) for child in children[:MAX_ITEMS]]
         if said and any(verdict.ok is False for _, verdict in said):
             keys = [next((text for name, text in _scalars(child) if _ID.search(name)), None) for child, _ in said]
             return tuple(
@@ -245,60 +90,6 @@ def failures_in(answer: Json) -> tuple[Item, ...]:
                 if v.ok is False
             )
     return ()
-
-
-def _failed(node: dict[str, Json], names: dict[str, Json], status: int | None) -> Verdict:
-    said = complaints_of(node)
-    codes = [code for complaint in said for code in complaint.codes if not code.isdigit()]
-    texts = [complaint.text for complaint in said if complaint.text]
-    signs = [sign for code in codes if (sign := sign_of_code(code))] or [
-        sign for text in texts if (sign := sign_of_text(text))
-    ]
-    why = (texts or codes or [f"status {status}" if status else "failed"])[0].split("\n")[0][:200]
-    passing = bool(signs) and signs[0] in (Sign.RATE, Sign.BUSY, Sign.INTERNAL)
-    if status is not None:
-        retry = status in _BUSY_STATUS or (status == 409 and passing)
-        doubt = status >= 500 and status not in (501, 503, 505)
-        return Verdict(None if doubt else False, node, retry, why, _wait_of(node))
-    if names.get("senderfault") is False or str(names.get("senderfault")).lower() == "false":
-        return Verdict(False, node, True, why)
-    return Verdict(False, node, passing, why, _wait_of(node))
-
-
-def _http(value: Json) -> int | None:
-    """An HTTP status: a number, its text, or a status line."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value if 100 <= value <= 599 else None
-    if isinstance(value, str) and (match := re.match(r"^(?:HTTP/[\d.]+ )?([1-5]\d\d)(?: |$)", value)):
-        return int(match[1])
-    return None
-
-
-def _wait_of(node: dict[str, Json]) -> float | None:
-    headers = node.get("headers")
-    if isinstance(headers, dict):
-        for key, value in headers.items():
-            if plain(key) == "retryafter" and re.fullmatch(r"\d{1,9}", str(value)):
-                return float(str(value))
-    return None
-
-
-def _indexed(node: Json) -> list[Verdict]:
-    """Failures told apart from the results, each with the index of its item."""
-    found: list[Verdict] = []
-    stack: list[Json] = [node]
-    while stack and len(found) < MAX_ITEMS:
-        current = stack.pop()
-        if isinstance(current, dict):
-            index = current.get("index")
-            if isinstance(index, int) and not isinstance(index, bool):
-                found.append(Verdict(False, {"index": index}, why="failed"))
-            stack += current.values()
-        elif isinstance(current, list):
-            stack += current[:1000]
-    return found
 
 
 # Matching

@@ -19,9 +19,10 @@ from discovery.constant import constant
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
 from discovery.reasons import said_reason
-from policies.batch import Batch, Item, failures_in, may_hold_verdicts, read_batch
+from policies.batch import Batch, Item, failures_in, read_batch
 from policies.denial import ENVELOPE, Denial, denial, is_quiet
 from policies.signs import Sign, signs_of
+from policies.verdicts import may_hold_verdicts
 from policies.waits import Pace, read_pace, stated_in
 
 
