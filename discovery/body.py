@@ -16,28 +16,22 @@ import json
 import re
 import zlib
 from enum import StrEnum
-from html import unescape
 from typing import cast
 from urllib.parse import parse_qsl
 
 import orjson
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser, ParseError
+from defusedxml.ElementTree import ParseError
 
 from discovery.constant import constant
 from discovery.exchange import Headers, Json
+from discovery.markup import MAX_DEPTH, TooMuch, plain_text, xml_tree
 
 LIMIT = 8 * 1024 * 1024
 """Bytes of a body that is read as a tree: an answer to a write is far smaller; 8 MiB of keys take 0.3 s."""
 
 SLOW_LIMIT = 1024 * 1024
 """Bytes given to the careful, slow JSON reader, when the fast one refused."""
-
-MAX_DEPTH = 200
-"""Levels of a tree, so that who walks it may recurse. Real bodies stay below 20."""
-
-MAX_ELEMENTS = 200_000
-"""XML elements: each costs some 300 bytes as a tree."""
 
 MAX_PARTS = 2_000
 """Fields of a form, parts of a multipart, lines of an NDJSON or SSE body are read up to here."""
@@ -288,80 +282,17 @@ def _markup(body: bytes, media: bytes, broken: str) -> Body:
     if media == b"text/html" or _HTML.match(body[:2000]):
         return Body(Kind.HTML, _text(body, media), broken)
     try:
-        return Body(Kind.XML, _xml(body), broken)
+        return Body(Kind.XML, xml_tree(body), broken)
     except DefusedXmlException as error:
         note = f"declares entities ({type(error).__name__})"
         return Body(Kind.UNREADABLE, plain_text(_text(body[:20_000], media)), note, hostile=True)
-    except _TooMuch as error:
+    except TooMuch as error:
         return Body(Kind.UNREADABLE, note=str(error), hostile=True)
     except (ParseError, ValueError, LookupError) as error:
         text = _text(body, media)
         if b"xml" in media or body.lstrip()[:5] == b"<?xml":
             return Body(Kind.UNREADABLE, text, f"called XML, but is not: {error}")
         return Body(Kind.HTML, text, broken)
-
-
-class _TooMuch(Exception):
-    """More levels or elements than are read."""
-
-
-class _Tree:
-    """Builds the tree while expat reads, so that nothing outgrows its bounds."""
-
-    def __init__(self) -> None:
-        self.root: dict[str, Json] = {}
-        self.open: list[tuple[str, dict[str, Json], list[str]]] = [("", self.root, [])]
-        self.count = 0
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self.count += 1
-        if len(self.open) > MAX_DEPTH or self.count > MAX_ELEMENTS:
-            raise _TooMuch(f"XML of more than {MAX_DEPTH} levels or {MAX_ELEMENTS} elements")
-        node: dict[str, Json] = {"@" + _local(name): value for name, value in attributes.items()}
-        self.open.append((_local(tag), node, []))
-
-    def data(self, text: str) -> None:
-        self.open[-1][2].append(text)
-
-    def end(self, tag: str) -> None:
-        name, node, texts = self.open.pop()
-        text = "".join(texts).strip()
-        value: Json = node
-        if not node:
-            value = text
-        elif node.get("@nil") in ("true", "1"):
-            value = None
-        elif text:
-            node["#text"] = text
-        parent = self.open[-1][1]
-        before = parent.get(name)
-        if name not in parent:
-            parent[name] = value
-        elif isinstance(before, list):
-            before.append(value)
-        else:
-            parent[name] = [before, value]
-
-    def close(self) -> dict[str, Json]:
-        return self.root
-
-
-def _xml(body: bytes) -> Json:
-    parser = DefusedXMLParser(target=_Tree(), forbid_dtd=False, forbid_entities=True, forbid_external=True)
-    parser.feed(body.strip())
-    return cast(Json, parser.close())
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
-_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.I | re.S)
-
-
-def plain_text(html: str, limit: int = 20_000) -> str:
-    """Return what a person would read of the first `limit` characters of `html`."""
-    return " ".join(unescape(_TAGS.sub(" ", html[:limit])).split())
 
 
 # Forms, multiparts, events

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from discovery.body import read_json
 from discovery.exchange import Json
-from discovery.pointer import Path, unescaped
+from discovery.lexical import plain
+from discovery.members import allowed_of, is_token, missing_below, places_of, read_keys
+from discovery.pointer import Path, path_of
 
 MAX_NODES = 1_000
 """Nodes looked at: 100 KB of errors in under 2 ms; who complains of more is read as far as that."""
@@ -44,84 +45,6 @@ def complaints_of(value: Json) -> list[Complaint]:
     return list(dict.fromkeys(walk.found))
 
 
-@lru_cache(4096)
-def plain(name: str) -> str:
-    """Return `name` without case and separators: `First-Name`, `first_name` and `firstName` are one."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
-
-def path_of(text: str) -> Path:
-    """Split a pointer, a dotted, a bracketed or a JSONPath place into its parts."""
-    text = text.strip().removeprefix("#").removeprefix("$").strip()
-    if "/" in text and not re.search(r"\s|://", text):
-        tokens = [unescaped(token) for token in text.split("/") if token]
-        if len(tokens) == 1 and text[0] != "/":
-            return path_of(tokens[0])
-        return tuple(int(token) if token.isdecimal() else token for token in tokens if token[0] != "@")
-    found = re.findall(r"[^.\[\]]+", text)
-    return tuple(int(token) if token.isdecimal() else token.strip("'\"") for token in found[:40] if token.strip())
-
-
-LOCATIONS = {
-    "body": "body",
-    "requestbody": "body",
-    "payload": "body",
-    "json": "body",
-    "form": "body",
-    "formdata": "body",
-    "query": "query",
-    "querystring": "query",
-    "queryparam": "query",
-    "queryparameter": "query",
-    "url": "query",
-    "path": "path",
-    "pathparam": "path",
-    "pathparameter": "path",
-    "uri": "path",
-    "params": "path",
-    "header": "header",
-    "headers": "header",
-}
-
-_TEXT = re.compile(
-    r"mess|msg|desc|detail|text|title|reason|error|explan|summary|hint|fehler|meld|mens|erreur|fault|info|string"
-    r"|cause|problem|nachricht|debug|advice|warn"
-)
-_CODE = re.compile(
-    r"code|type|error|reason|status|issue|categ|keyword|rule|kind|constraint|tag|exception|fault|errno|result"
-    r"|^ret$|^ack$"
-    r"|^name$|^rc$|validation"
-)
-_NOT_CODE = re.compile(
-    r"^(statuscode|httpstatus|httpstatuscode|httpcode|zipcode|postalcode|countrycode|contenttype)$"
-)
-_PLACE = (
-    *("requestpointer", "pointer", "instancepath", "datapath", "jsonpath", "jsonpointer", "loc", "fieldpath"),
-    *("path", "field", "fields", "fieldname", "fieldnames", "param", "parameter", "parametername", "property"),
-    *(
-        "propertyname",
-        "propertypath",
-        "attribute",
-        "attributename",
-        "argument",
-        "argumentname",
-        "element",
-        "member",
-    ),
-    *("column", "campo", "champ", "feld", "apiname", "invalidfield", "target", "source", "contextpath", "context"),
-    *(
-        "in",
-        "location",
-        "key",
-        "keys",
-        "name",
-        "missingproperty",
-        "additionalproperty",
-        "params",
-        "parameters",
-        "domain",
-    ),
-)
 _MAPS_WORDS = (
     "errors error details detail fields params validation violations fielderrors formerrors modelstate invalid"
     " validationerrors errordetails messages message invalidparams validationmessages problems failures"
@@ -135,22 +58,6 @@ _WHOLE_WORDS = (
     " request body"
 )
 _WHOLE = frozenset(_WHOLE_WORDS.split())
-_ALLOWED = (
-    "allowed",
-    "allowedvalues",
-    "values",
-    "enum",
-    "enumvalues",
-    "options",
-    "choices",
-    "permitted",
-    "validvalues",
-)
-_NOISE_WORDS = (
-    "request requestid links meta metadata headers locations stack trace stacktrace input rejectedvalue debuginfo"
-    " paymentintent charge data"
-)
-_NOISE = frozenset(_NOISE_WORDS.split())
 _ENVELOPE = re.compile(
     r"^(code|message|msg|status|statuscode|type|title|detail|details|instance|requestid|traceid|timestamp"
     r"|success|ok"
@@ -203,7 +110,7 @@ class _Walk:
                 return self.visit(read_json(text.encode("utf-8", "replace")), prefix, "", codes, depth + 1)
             except (ValueError, RecursionError):
                 pass
-        token = _is_token(text)
+        token = is_token(text)
         said = codes if not token else (text, *codes)
         self.add(Complaint(prefix or None, "" if token else text[:MAX_TEXT], said))
         return None
@@ -230,18 +137,18 @@ class _Walk:
         index = known.get("index")
         if isinstance(index, int) and not isinstance(index, bool) and under:
             prefix = (*prefix, under, index)
-        texts, own, children = _read_keys(node, known)
-        paths, where, used = _places_of(known, bool(texts or own or {"messages", "errors"} & known.keys()))
+        texts, own, children = read_keys(node, known)
+        paths, where, used = places_of(known, bool(texts or own or {"messages", "errors"} & known.keys()))
         text = "\n".join(texts)[:MAX_TEXT]
         if text[:1] in ("{", "[") and not paths:
             self.sentence(text, prefix, tuple(own), depth)
         elif paths:
-            paths = [path + _missing_below(known) for path in paths]
-            allowed = _allowed_of(known)
+            paths = [path + missing_below(known) for path in paths]
+            allowed = allowed_of(known)
             for path in paths:
                 self.add(Complaint(prefix + path, text, (*own, *codes), allowed, where))
         elif text or own:
-            self.add(Complaint(prefix or None, text, (*own, *codes), _allowed_of(known), where))
+            self.add(Complaint(prefix or None, text, (*own, *codes), allowed_of(known), where))
         here = prefix + paths[0] if paths else prefix
         for key, child in children:
             if plain(key) not in used:
@@ -290,15 +197,10 @@ class _Walk:
 
     def place(self, here: Path, text: str, codes: tuple[str, ...]) -> None:
         """Something said of one place: a sentence, or a bare code such as `error.path.missing`."""
-        if _is_token(text):
+        if is_token(text):
             self.add(Complaint(here or None, "", (text, *codes)))
         else:
             self.add(Complaint(here or None, text[:MAX_TEXT], codes))
-
-
-def _is_token(text: str) -> bool:
-    """A code rather than a sentence: no spaces, ASCII, not long."""
-    return len(text) <= 100 and text.isascii() and not re.search(r"\s", text)
 
 
 def _is_wrong(value: Json) -> bool:
@@ -332,167 +234,9 @@ def _triple(node: list[Json]) -> tuple[str, str, str] | None:
     if len(node) not in (2, 3) or not isinstance(node[0], str) or not isinstance(node[1], str):
         return None
     name = node[2] if len(node) == 3 else None
-    if not _is_token(node[0]) or _is_token(node[1]) or not (name is None or isinstance(name, str)):
+    if not is_token(node[0]) or is_token(node[1]) or not (name is None or isinstance(name, str)):
         return None
     return node[0], node[1], name or ""
-
-
-def _read_keys(
-    node: dict[str, Json], known: dict[str, Json]
-) -> tuple[list[str], list[str], list[tuple[str, Json]]]:
-    """Sort the members of an error object into sentences, codes and what to look into."""
-    texts: list[str] = []
-    codes: list[str] = []
-    children: list[tuple[str, Json]] = []
-    for key, value in node.items() if known else list(node.items())[:200]:
-        name = plain(key)
-        match value:
-            case str():
-                said = value.strip()
-                if not said:
-                    continue
-                if _is_token(said):
-                    if (_CODE.search(name) or _TEXT.search(name)) and not _NOT_CODE.match(name):
-                        codes.append(said)
-                elif _TEXT.search(name) or name in ("value", "title") or not said.isascii():
-                    texts.append(said)
-            case bool() | None | float():
-                continue
-            case int():
-                if _CODE.search(name) and not _NOT_CODE.match(name):
-                    codes.append(str(value))
-            case _:
-                if (
-                    name not in _ALLOWED
-                    and not (name == "params" and "instancepath" in known)
-                    and (name not in _NOISE or (name == "data" and "errors" not in known))
-                ):
-                    children.append((key, value))
-    return texts, codes, children
-
-
-def _places_of(known: dict[str, Json], said: bool) -> tuple[list[Path], str, set[str]]:
-    """The places an error object names, in which part of the request, and the keys that named them."""
-    where = ""
-    for name in ("location", "in", "source", "paramtype"):
-        if isinstance(value := known.get(name), str) and plain(value) in LOCATIONS:
-            where = LOCATIONS[plain(value)]
-    if not known or not said:
-        return [], where, set()
-    for name in _PLACE:
-        value = known.get(name)
-        paths, place = _places_in(name, value, known)
-        if paths:
-            return paths, place or where, {name}
-    return [], where, set()
-
-
-def _places_in(name: str, value: Json, known: dict[str, Json]) -> tuple[list[Path], str]:
-    match value:
-        case str() if _names_a_place(name, value, known):
-            return [path_of(value)], ""
-        case list() if name in ("loc", "path", "instancepath", "fieldpath") or (
-            name == "field" and all(isinstance(part, (str, int)) for part in value)
-        ):
-            return _listed_path(value, known)
-        case list() if name in ("fields", "keys", "fieldnames", "parameters", "params", "propertyname"):
-            return [path_of(one) for one in value if isinstance(one, str) and one and _is_name(one)], ""
-        case dict() if name in ("source", "context", "params", "parameters"):
-            for key, inner in value.items():
-                label = plain(key)
-                if isinstance(inner, str) and label in (
-                    "pointer",
-                    "parameter",
-                    "header",
-                    "query",
-                    "path",
-                    "field",
-                ):
-                    return [path_of(inner)] if inner else [], {"parameter": "query", "header": "header"}.get(
-                        label, ""
-                    )
-                if label in (
-                    "propertyname",
-                    "missingproperty",
-                    "additionalproperty",
-                    "fieldname",
-                    "field",
-                    "property",
-                ):
-                    names = inner if isinstance(inner, list) else [inner]
-                    base = known.get("instancepath", known.get("datapath", ""))
-                    start = path_of(base) if isinstance(base, str) else ()
-                    return [start + path_of(one) for one in names if isinstance(one, str) and one], ""
-        case _:
-            pass
-    return [], ""
-
-
-def _missing_below(known: dict[str, Json]) -> Path:
-    """JSON Schema validators name the object, and apart from it the property it lacks or has too much."""
-    params = known.get("params")
-    if isinstance(params, dict) and "instancepath" in known:
-        for name in ("missingProperty", "additionalProperty", "unevaluatedProperty"):
-            if isinstance(value := params.get(name), str):
-                return (value,)
-    return ()
-
-
-def _listed_path(value: list[Json], known: dict[str, Json]) -> tuple[list[Path], str]:
-    """A path given as a list; that of a GraphQL error runs through the answer, not the request."""
-    if not value or "locations" in known or ("extensions" in known and "field" not in known):
-        return [], ""
-    path = tuple(part for part in value if isinstance(part, (str, int)) and not isinstance(part, bool))
-    if path and isinstance(path[0], str) and plain(path[0]) in LOCATIONS and len(path) > 1:
-        return [path[1:]], LOCATIONS[plain(path[0])]
-    return [path], ""
-
-
-def _names_a_place(name: str, value: str, known: dict[str, Json]) -> bool:
-    if not value.strip() or not _is_name(value):
-        return False
-    if name in ("in", "location", "source"):
-        return plain(value) not in LOCATIONS and not value.startswith("http")
-    if name == "path":
-        return "timestamp" not in known and not value.startswith("http")
-    if name in ("name", "key"):
-        told = {
-            "message",
-            "msg",
-            "description",
-            "reason",
-            "location",
-            "issue",
-            "error",
-            "detail",
-            "messages",
-        } & known.keys()
-        return bool(told) and not re.search(r"^[A-Z0-9_]{6,}$|Error$|Exception$", value) and "details" not in known
-    if name == "domain":
-        return False
-    if name in ("target", "element", "context", "key"):
-        return "://" not in value
-    return True
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= 200 and text.count(" ") <= 4 and not text.endswith((".", "!"))
-
-
-def _allowed_of(known: dict[str, Json]) -> tuple[Json, ...]:
-    for holder in (known, *(known[name] for name in ("params", "context", "ctx", "meta") if name in known)):
-        if isinstance(holder, dict):
-            for key, value in holder.items():
-                if (
-                    plain(key) in _ALLOWED
-                    and isinstance(value, list)
-                    and value
-                    and not isinstance(value[0], (dict, list))
-                ):
-                    return tuple(value[:100])
-                if plain(key) == "expected" and isinstance(value, str) and "'" in value:
-                    return tuple(re.findall(r"'([^']*)'", value))
-    return ()
 
 
 def texts_of(complaints: list[Complaint]) -> Iterator[str]:

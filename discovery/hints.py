@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from discovery.body import Kind
-from discovery.complaints import Complaint, path_of, plain
+from discovery.complaints import Complaint
 from discovery.exchange import SAFE_METHODS, Json, Request
-from discovery.pointer import Path, pointer_of
+from discovery.lexical import plain
+from discovery.pointer import Path, path_of, pointer_of
 from discovery.reasons import Reason, reason_of, said_reason
 from discovery.slots import Slots, find_place, lacking_kin, pair_value, slots_of, value_at, values_like
 

@@ -54,6 +54,12 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORDS.findall(name[:200]))
 
 
+@lru_cache(4096)
+def plain(name: str) -> str:
+    """Return `name` without case and separators: `First-Name`, `first_name` and `firstName` are one."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
 def singular(word: str) -> str:
     """Return the singular of an English plural, by rule; other words as they are."""
     if len(word) > 4 and word.endswith("ies"):

@@ -1,10 +1,13 @@
 """JSON Pointers (RFC 6901): the one place in which they are written and taken apart.
 
+Other spellings of a place (`a.b[0]`, `$.a.b`) are only read: `path_of()`.
+
 In what `discovery` says of shapes a part may be `*`: every item of an array, every key of a map.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -41,3 +44,15 @@ def parent_of(pointer: str) -> str:
 def name_of(pointer: str) -> str:
     """Return the last name of a pointer."""
     return unescaped(pointer.rpartition("/")[2])
+
+
+def path_of(text: str) -> Path:
+    """Split a pointer, a dotted, a bracketed or a JSONPath place into its parts."""
+    text = text.strip().removeprefix("#").removeprefix("$").strip()
+    if "/" in text and not re.search(r"\s|://", text):
+        tokens = [unescaped(token) for token in text.split("/") if token]
+        if len(tokens) == 1 and text[0] != "/":
+            return path_of(tokens[0])
+        return tuple(int(token) if token.isdecimal() else token for token in tokens if token[0] != "@")
+    found = re.findall(r"[^.\[\]]+", text)
+    return tuple(int(token) if token.isdecimal() else token.strip("'\"") for token in found[:40] if token.strip())

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from discovery.body import Kind, form_tree, read_body, read_json
-from discovery.complaints import path_of, plain
 from discovery.exchange import Json, Request
-from discovery.pointer import Path
+from discovery.lexical import plain
+from discovery.pointer import Path, path_of
 
 MAX_SLOTS = 5_000
 """Slots of a request that are searched; places deeper in a larger one are found by their full path."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from discovery.body import Body, Kind
-from discovery.complaints import plain
 from discovery.exchange import Json, Request
+from discovery.lexical import plain
 from discovery.pointer import Path, pointer_of
 from discovery.slots import Slots, slots_of
 from policies.verdicts import MAX_ITEMS, Verdict, containers, verdict_of, verdicts_in

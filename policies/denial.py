@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from discovery.complaints import plain
 from discovery.exchange import Json
+from discovery.lexical import plain
 
 MAX_MEMBERS = 500
 """Members of a mapping that are looked at: one of more holds data by key."""

@@ -13,9 +13,8 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from discovery.body import form_tree, read_body
-from discovery.complaints import plain
 from discovery.exchange import Json, Request, Response
-from discovery.lexical import is_identifying, segment_kind, singular, words_of
+from discovery.lexical import is_identifying, plain, segment_kind, singular, words_of
 from discovery.pointer import pointer_of
 from discovery.redaction import is_secret_name
 from discovery.shape import json_type, kind_of

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from discovery.body import TREES, Body, Kind, plain_text, read_body
+from discovery.body import TREES, Body, Kind, read_body
 from discovery.complaints import Complaint, complaints_of
 from discovery.constant import constant
 from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Response
 from discovery.hints import Hint, Reason, read_hints
+from discovery.markup import plain_text
 from discovery.reasons import said_reason
 from policies.batch import Batch, Item, failures_in, read_batch
 from policies.denial import ENVELOPE, Denial, denial, is_quiet

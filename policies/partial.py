@@ -19,8 +19,8 @@ from xml.parsers import expat
 import orjson
 
 from discovery.body import Kind, read_body
-from discovery.complaints import plain
 from discovery.exchange import Headers, Json, Request, Response
+from discovery.lexical import plain
 from discovery.pointer import Path, place_of, pointer_of
 from discovery.slots import value_at
 from policies.batch import Batch, Item, bulk_lines, read_batch

@@ -19,10 +19,10 @@ from urllib.parse import quote_plus, unquote_plus
 
 import orjson
 
-from discovery.complaints import plain
 from discovery.edits import Form, Rename, convert, form_of, perform
 from discovery.exchange import Json, Request
 from discovery.hints import Hint, Reason
+from discovery.lexical import plain
 from discovery.pointer import parts_of, pointer_of
 from discovery.redaction import is_secret_name
 from discovery.shape import json_type, kind_of

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from discovery.body import Body, Kind
-from discovery.complaints import complaints_of, plain
+from discovery.complaints import complaints_of
 from discovery.exchange import Json
+from discovery.lexical import plain
 from discovery.pointer import Path
 from policies.denial import is_quiet, suspects, telling
 from policies.signs import Sign, sign_of_code, sign_of_text

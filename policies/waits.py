@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
-from discovery.complaints import Complaint, plain
+from discovery.complaints import Complaint
 from discovery.exchange import Headers, Json
+from discovery.lexical import plain
 
 EPOCH = 10**9
 """A reset beyond this many seconds is a time, not a distance: 2001 in epoch seconds, 31 years from now."""

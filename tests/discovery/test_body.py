@@ -7,7 +7,8 @@ import zlib
 
 import pytest
 
-from discovery.body import LIMIT, Body, Kind, form_tree, plain_text, read_body
+from discovery.body import LIMIT, Body, Kind, form_tree, read_body
+from discovery.markup import plain_text
 
 
 def read(body, media=b"application/json", encoding=None, **more):

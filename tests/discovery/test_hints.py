@@ -5,9 +5,10 @@ import json
 import pytest
 
 from discovery.body import read_body
-from discovery.complaints import complaints_of, path_of
+from discovery.complaints import complaints_of
 from discovery.exchange import Request
 from discovery.hints import Reason, read_hints
+from discovery.pointer import path_of
 
 JSON = ((b"Content-Type", b"application/json"),)
 FORM = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
