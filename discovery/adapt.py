@@ -164,6 +164,29 @@ def told(edit: Edit) -> dict[str, Json]:
     return {"edit": type(edit).__name__.lower(), **asdict(edit)}
 
 
+def said(edit: Edit) -> str:
+    """Return one edit as a clause for people: how the place comes now."""
+    match edit:
+        case Rename(before, after) | Move(before, after):
+            return f"{before} comes as {after}"
+        case Wrap(at):
+            return f"all comes inside {at}"
+        case Unwrap(at):
+            return f"what was inside {at} comes alone"
+        case ToList(at):
+            return f"{at} comes as a list"
+        case ToScalar(at):
+            return f"{at} comes out of its list"
+        case Coerce(at, before, after):
+            return f"{at} comes as {after.value}, not as {before.value}"
+        case EnumMap(at):
+            return f"words of {at} come spelled otherwise"
+        case Default(at):
+            return f"{at} comes only where it is not null"
+        case Lost(at):
+            return f"{at} comes no more"
+
+
 def read_edit(state: dict[str, Any]) -> Edit:
     """Return the edit that was `told`."""
     kind = next(kind for name, kind in _EDITS.items() if name.lower() == state["edit"])

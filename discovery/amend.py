@@ -34,7 +34,7 @@ from discovery.edits import (
 from discovery.exchange import Json
 from discovery.lexical import words_of
 from discovery.pointer import name_of, parent_of
-from discovery.proof import Agreement, Eras, eras_of
+from discovery.proof import ENTITIES, Agreement, Eras, eras_of
 from discovery.shape import DIGITS, WHOLE, Place, Shape, merged, misfits, shape_of
 
 MAX_WAYS = 60
@@ -84,6 +84,15 @@ def compose(
         for one in found
     ]
     return Adaptation(tuple(sorted(settled, key=_order)))
+
+
+def weighable(drifts: Sequence[Drift], answers: Sequence[Seen]) -> bool:
+    """Do these answers show enough entities from before and since the changes to prove something, or refute it?
+
+    A process that came late has seen neither; what another one proved stands until somebody can weigh it.
+    """
+    case = _Case(Shape(), Shape(), tuple(drifts), tuple(answers), {})
+    return any(case.eras(drift).met >= ENTITIES for drift in drifts)
 
 
 @dataclass(frozen=True)

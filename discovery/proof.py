@@ -56,6 +56,11 @@ class Eras:
     new: Sequence[Seen] = ()
     units: dict[int, int] = field(default_factory=dict)  # by the answers' number
 
+    @property
+    def met(self) -> int:
+        """How many entities were seen before and since."""
+        return len({self.units[seen.seq] for seen in self.old} & {self.units[seen.seq] for seen in self.new})
+
     def agreement(self, before: str, after: str) -> Agreement:
         """Compare what entities last showed at `before` with what they first showed at `after`."""
         old = {self.units[seen.seq]: values for seen in self.old if (values := below(seen, before))}

@@ -60,6 +60,10 @@ class ContractStore(Protocol):
         """Return number, time and digest of the revisions kept, oldest first."""
         ...
 
+    async def latest(self, upstream: str) -> int:
+        """Return the number of the last revision; 0: there is none."""
+        ...
+
     async def revision(self, upstream: str, number: int | None = None) -> Revision | None:
         """Return one revision, by default the last."""
         ...

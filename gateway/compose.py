@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from gateway.adapter import Adapter
 from gateway.clock import SystemClock
 from gateway.cluster import open_link
 from gateway.contracts import RedisContracts
@@ -23,6 +24,7 @@ from gateway.learner import Learner
 from gateway.ledger import RedisLedger
 from gateway.lookups import Lookups, LookupStore
 from gateway.notices import Notices
+from gateway.pins import RedisPins
 from gateway.problems import ConfigError
 from gateway.settings import Settings
 from gateway.store import Durability, examine, open_store
@@ -43,6 +45,7 @@ class Gateway:
     ledger: RedisLedger
     journal: Journal
     knowledge: Knowledge
+    adapter: Adapter
     durability: Durability
     engine: Engine | None
     store: str
@@ -106,6 +109,9 @@ async def open_gateway(
         learner.start()
         journal = Journal()
         told = {receiver.name for receiver in settings.callbacks}
+        adapter = Adapter(
+            RedisPins.beside(contracts), contracts, keys(settings)[0], lambda name: gate.upstreams[name].rules
+        )
         gate = Gate(
             upstreams,
             ledger,
@@ -115,7 +121,12 @@ async def open_gateway(
             keeps_credentials=settings.store is None or settings.key is not None,
             observe=learner.observe,
             calls_back=(lambda type: callback_of(type, told) is not None) if told else None,
+            adapter=adapter,
         )
+        stack.push_async_callback(adapter.aclose)
+        for name in upstreams:
+            await adapter.refresh(name)
+        adapter.start(upstreams)
         stack.push_async_callback(gate.runner.aclose)
         lookups = Lookups(LookupStore(contracts.link), keys(settings)[0], gate, settings.upstreams)
         await lookups.refresh()
@@ -126,7 +137,7 @@ async def open_gateway(
         stack.push_async_callback(notices.aclose)
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended, notices=notices)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
-        yield Gateway(gate, ledger, journal, Knowledge(contracts), durability, engine, url)
+        yield Gateway(gate, ledger, journal, Knowledge(contracts), adapter, durability, engine, url)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -87,7 +87,7 @@ class RedisContracts:
 
     def __init__(self, link: Link | ClusterLink, vault: Vault) -> None:
         self.link = self._link = link  # also for what else is kept per upstream (`gateway.lookups`)
-        self._vault = vault
+        self.vault = self._vault = vault
 
     async def add(self, upstream: str, seen: State, source: str = "") -> None:
         key = _key(upstream, "seen")
@@ -149,6 +149,9 @@ class RedisContracts:
             if at is not None:
                 found.append((number, float(at), digest.decode()))
         return found
+
+    async def latest(self, upstream: str) -> int:
+        return int(await self._link.do("HGET", _key(upstream, "revisions"), "last") or 0)
 
     async def revision(self, upstream: str, number: int | None = None) -> Revision | None:
         key = _key(upstream, "revisions")

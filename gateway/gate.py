@@ -17,7 +17,7 @@ from discovery.constant import constant
 from discovery.exchange import Headers, Request
 from gateway import identity
 from gateway.identity import Claimant, Malformed
-from gateway.ports import About, Clock, Ledger, Pending
+from gateway.ports import About, Adapting, Clock, Ledger, Pending
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
@@ -94,9 +94,10 @@ class Gate:
         observe: Observe | None = None,
         keeps_credentials: bool = True,
         calls_back: Callable[[str], bool] | None = None,
+        adapter: Adapting | None = None,
     ) -> None:
         self.upstreams = upstreams
-        self.runner = Runner(ledger, clock, observe)
+        self.runner = Runner(ledger, clock, observe, adapter)
         self._default = default_workflow
         self._run = os.urandom(6).hex()
         self._keys_kept = keys_kept
@@ -180,6 +181,7 @@ class Gate:
             step=about.step,
             replays=record.replays,
             identified=True,
+            workflow=None if about.step.type == KEY_ONLY else (about.step.type, about.step.id),
             attended=False,
             owner=self._owner(),
             callback=Callback.OWED if self._has_callback(about.step) else Callback.NONE,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any, Protocol
 
-from discovery.exchange import Headers, Response
+from discovery.exchange import Headers, Request, Response
 from gateway._lua import IDLE, script
 from gateway.cluster import ClusterLink
 from gateway.ledger_values import (
@@ -25,11 +25,13 @@ from gateway.ledger_values import (
     counts_key,
     dump_about,
     dump_headers,
+    dump_original,
     dump_reply,
     dump_request,
     load_about,
     load_changed,
     load_headers,
+    load_original,
     load_record,
     load_reply,
     load_request,
@@ -47,6 +49,7 @@ from gateway.vault import Vault
 from policies.actions import Claimed
 from policies.claims import SHARDS, Ask, Change, ChangeResult, State, noted, shard_of
 from policies.outcome import Outcome
+from policies.reply import Original
 
 KEPT = 30 * 86400.0
 """Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
@@ -75,8 +78,10 @@ class RedisLedger:
     async def aclose(self) -> None:
         await self._link.aclose()
 
-    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
-        told, record, request, reply, items = await self._run(
+    async def claim(
+        self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
+    ) -> Claimed:
+        told, record, request, reply, items, original, goes = await self._run(
             CLAIM,
             call,
             pack(ask),
@@ -84,6 +89,7 @@ class RedisLedger:
             about.kept or 0,
             self._seal(call, "about", dump_about(about)),
             self._seal(call, "request", dump_request(about.request)),
+            self._seal_sent(call, sent),
             *self._seal_credentials(call, credentials),
         )
         return Claimed(
@@ -91,6 +97,8 @@ class RedisLedger:
             request=load_request(self._open(call, "request", request)) if request else None,
             reply=load_reply(self._open(call, "reply", reply)) if reply else None,
             items=self._open(call, "items", items) if items else b"",
+            original=load_original(self._open(call, "original", original)) if original else None,
+            sent=load_request(self._open(call, "sent", goes)) if goes else None,
         )
 
     async def change(
@@ -103,6 +111,8 @@ class RedisLedger:
         transcript: bytes = b"",
         items: bytes = b"",
         credentials: Headers = (),
+        original: Original | None = None,
+        sent: Request | None = None,
     ) -> ChangeResult:
         kept, record = await self._run(
             CHANGE,
@@ -112,6 +122,8 @@ class RedisLedger:
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
             self._seal(call, "items", items),
+            self._seal_original(call, original),
+            self._seal_sent(call, sent),
             *self._seal_credentials(call, credentials),
         )
         return load_changed(kept, record)
@@ -139,6 +151,7 @@ class RedisLedger:
         reply: Response,
         transcript: bytes,
         outcome: Outcome = Outcome.SUCCESS,
+        original: Original | None = None,
     ) -> None:
         await self._run(
             NOTE,
@@ -150,6 +163,7 @@ class RedisLedger:
             self._seal(call, "request", dump_request(about.request)),
             self._seal_reply(call, reply),
             self._seal(call, "lines", transcript),
+            self._seal_original(call, original),
         )
 
     async def resolve(self, call: str, applied: bool, reply: Response | None, transcript: bytes) -> ChangeResult:
@@ -249,7 +263,7 @@ class RedisLedger:
         return await asyncio.gather(*map(ask, range(SHARDS)))
 
     async def _entries(self, calls: Sequence[str]) -> list[Entry | None]:
-        fields = ("record", "about", "request", "reply", "lines", "items")
+        fields = ("record", "about", "request", "reply", "lines", "items", "original", "sent")
         stored = await asyncio.gather(*(self._link.do("HMGET", call_key(call), *fields) for call in calls))
         return [self._entry(call, *values) for call, values in zip(calls, stored, strict=True)]
 
@@ -262,6 +276,8 @@ class RedisLedger:
         reply: bytes | None,
         lines: bytes | None,
         items: bytes | None,
+        original: bytes | None,
+        sent: bytes | None,
     ) -> Entry | None:
         if record is None or about is None or request is None:
             return None
@@ -275,6 +291,8 @@ class RedisLedger:
             created=created,
             updated=updated,
             items=self._open(call, "items", items) if items else b"",
+            original=load_original(self._open(call, "original", original)) if original else None,
+            sent=load_request(self._open(call, "sent", sent)) if sent else None,
         )
 
     def _lines(self, call: str, stored: bytes) -> list[bytes]:
@@ -290,6 +308,12 @@ class RedisLedger:
 
     def _seal_reply(self, call: str, reply: Response | None) -> bytes:
         return self._seal(call, "reply", dump_reply(reply)) if reply else b""
+
+    def _seal_original(self, call: str, original: Original | None) -> bytes:
+        return self._seal(call, "original", dump_original(original)) if original else b""
+
+    def _seal_sent(self, call: str, sent: Request | None) -> bytes:
+        return self._seal(call, "sent", dump_request(sent)) if sent else b""
 
     def _seal_credentials(self, call: str, credentials: Headers) -> tuple[bytes, ...]:
         return (self._seal(call, "credentials", dump_headers(credentials)),) if credentials else ()
@@ -309,18 +333,24 @@ if told == 'granted' then
     new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
     new.kept = tonumber(ARGV[4])
   else
-    redis.call('HDEL', call, 'reply', 'items', 'credentials')
+    redis.call('HDEL', call, 'reply', 'items', 'credentials', 'original', 'sent')
   end
   redis.call('HSET', call, 'about', ARGV[5], 'request', ARGV[6])
-  if ARGV[7] then redis.call('HSET', call, 'credentials', ARGV[7]) end
+  if ARGV[7] ~= '' then redis.call('HSET', call, 'sent', ARGV[7]) end
+  if ARGV[8] then redis.call('HSET', call, 'credentials', ARGV[8]) end
 elseif told == 'recorded' and new.workflow then
   redis.call('ZADD', shard .. 'open', 'XX', now, new.workflow)
 end
 keep(old, new, now)
-if told == 'granted' or told == 'busy' or told == 'later' then return {told, packed(new), false, false, false} end
-if told == 'recorded' then return {told, packed(new), false, redis.call('HGET', call, 'reply'), false} end
-local stored = redis.call('HMGET', call, 'request', 'reply', 'items')
-return {told, packed(new), stored[1], stored[2], stored[3]}
+if told == 'granted' or told == 'busy' or told == 'later' then
+  return {told, packed(new), false, false, false, false, false}
+end
+if told == 'recorded' then
+  local stored = redis.call('HMGET', call, 'reply', 'original')
+  return {told, packed(new), false, stored[1], false, stored[2], false}
+end
+local stored = redis.call('HMGET', call, 'request', 'reply', 'items', 'sent')
+return {told, packed(new), stored[1], stored[2], stored[3], false, stored[4]}
 """)
 )
 
@@ -331,7 +361,9 @@ local new, kept = change(old, tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), now)
 if kept then
   if ARGV[4] ~= '' then redis.call('HSET', call, 'reply', ARGV[4]) end
   if ARGV[6] ~= '' then redis.call('HSET', call, 'items', ARGV[6]) end
-  if ARGV[7] then redis.call('HSET', call, 'credentials', ARGV[7]) end
+  if ARGV[7] ~= '' then redis.call('HSET', call, 'original', ARGV[7]) end
+  if ARGV[8] ~= '' then redis.call('HSET', call, 'sent', ARGV[8]) end
+  if ARGV[9] then redis.call('HSET', call, 'credentials', ARGV[9]) end
   append(ARGV[5])
   keep(old, new, now)
 end
@@ -374,6 +406,7 @@ new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
 new.kept = tonumber(ARGV[4])
 new.created, new.updated = now, now
 redis.call('HSET', call, 'record', cmsgpack.pack(new), 'about', ARGV[5], 'request', ARGV[6], 'reply', ARGV[7])
+if ARGV[9] ~= '' then redis.call('HSET', call, 'original', ARGV[9]) end
 append(ARGV[8])
 enter(new, 'notes:', now)
 expire(nil, new)

@@ -29,9 +29,10 @@ from policies.claims import (
     StepKey,
     shard_of,
 )
+from policies.reply import Original
 
 FORMAT = 1
-"""Version of what is stored in `about`, `request`, `reply` and `credentials`: the first byte of each."""
+"""Version of what is stored of requests, answers, `about` and `credentials`: the first byte of each."""
 
 
 class _Times(msgspec.Struct):
@@ -44,6 +45,7 @@ _RECORD = msgspec.msgpack.Decoder(Record)
 _REQUEST = msgspec.msgpack.Decoder(tuple[str, bytes, tuple[tuple[bytes, bytes], ...], bytes])
 _HEADERS = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
 _REPLY = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bytes, bytes], ...], bytes, bytes])
+_ORIGINAL = msgspec.msgpack.Decoder(tuple[bytes, int, int, int | None])
 _ABOUT = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, float | None, str, str])
 pack = msgspec.msgpack.Encoder().encode
 _STATES = {state.value.encode(): state for state in State}
@@ -152,6 +154,16 @@ def dump_reply(reply: Response) -> bytes:
 
 def load_reply(stored: bytes) -> Response:
     return Response(*_REPLY.decode(_versioned(stored)))
+
+
+def dump_original(original: Original) -> bytes:
+    reply = b"" if original.response is None else dump_reply(original.response)
+    return _dump((reply, original.adapted, original.degraded, original.contract))
+
+
+def load_original(stored: bytes) -> Original:
+    reply, adapted, degraded, contract = _ORIGINAL.decode(_versioned(stored))
+    return Original(load_reply(reply) if reply else None, adapted, degraded, contract)
 
 
 def dump_headers(headers: Headers) -> bytes:

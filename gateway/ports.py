@@ -12,9 +12,10 @@ from typing import Protocol
 
 from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Request, Response
-from policies.actions import Claimed
+from policies.actions import Answered, Claimed
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
 from policies.outcome import Outcome
+from policies.reply import Original
 
 
 @constant
@@ -46,6 +47,8 @@ class Entry:
     created: float
     updated: float
     items: bytes = b""
+    original: Original | None = None  # what the upstream said, where `reply` says it in another shape
+    sent: Request | None = None  # what went out last, where it is not `about.request`
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,11 @@ class Ledger(Protocol):
     A mutation that raised may or may not have taken place: the store's answer can be lost.
     """
 
-    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
-        """Claim; a claim of a new generation keeps `credentials`, sealed, until the call ends."""
+    async def claim(
+        self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
+    ) -> Claimed:
+        """Claim; a claim of a new generation keeps `credentials`, sealed, until the call ends, and what is
+        `sent` in it in place of the call's own request."""
         ...
 
     async def change(
@@ -89,6 +95,8 @@ class Ledger(Protocol):
         transcript: bytes = b"",
         items: bytes = b"",
         credentials: Headers = (),
+        original: Original | None = None,
+        sent: Request | None = None,
     ) -> ChangeResult: ...
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]: ...
@@ -106,6 +114,7 @@ class Ledger(Protocol):
         reply: Response,
         transcript: bytes,
         outcome: Outcome = Outcome.SUCCESS,
+        original: Original | None = None,
     ) -> None:
         """Keep a safe call in its workflow's history; `call` is an id of its own (of a step no other call has)."""
         ...
@@ -159,6 +168,20 @@ class Waiting(Ledger, Protocol):
 
     async def reap(self, shard: int, idle: float, kept: float) -> int:
         """End the workflows of `shard` that were idle for `idle` seconds with nothing open; return how many."""
+        ...
+
+
+class Adapting(Protocol):
+    """What keeps workflow types on the shape they were written for."""
+
+    async def adapt_answer(
+        self, upstream: str, workflow: tuple[str, str], request: Request, response: Response, at: float
+    ) -> Answered:
+        """Return a success as its workflow (type and id) expects it. Raises nothing; waits for no store."""
+        ...
+
+    def fared(self, workflow: tuple[str, str], outcome: Outcome) -> None:
+        """A call of the workflow ended so: what adapted answers led to shows in the calls after them."""
         ...
 
 

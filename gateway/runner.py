@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -22,11 +22,13 @@ import orjson
 from discovery.exchange import Exchange, Fault, Json, Request, Response
 from gateway.pace import Circuit
 from gateway.pace import Pace as Pacer
-from gateway.ports import About, Clock, Ledger
+from gateway.ports import About, Adapting, Clock, Ledger
 from gateway.problems import LedgerUnavailable
 from gateway.streamed import Streamed, StreamingUpstream
 from policies.actions import (
     Act,
+    Adapt,
+    Answered,
     Call,
     Claim,
     Claimed,
@@ -103,8 +105,11 @@ class _Told:
 class Runner:
     """Performs lives on one event loop. `observe` is told every exchange, for learning; it must not block."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, observe: Observe | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, observe: Observe | None = None, adapter: Adapting | None = None
+    ) -> None:
         self.ledger = ledger
+        self.adapter = adapter
         self._clock = clock
         self._observe = observe
         self._held: dict[str, Held] = {}
@@ -180,8 +185,10 @@ class Runner:
                         result = None
                     case Spend():
                         result = self._spend(rules.upstream.name)
-                    case Note(reply=heard):
-                        self.background(self._note(call, about, heard, told.take()))
+                    case Adapt(answer=answer):
+                        result = await self._adapt(call, answer, told)
+                    case Note():
+                        self.background(self._note(call, about, act, told.take()))
                         result = None
                     case _:
                         assert_never(act)
@@ -224,7 +231,7 @@ class Runner:
     async def _claim(self, action: Claim, call: Call, about: About, told: _Told) -> Claimed:
         before = self._clock.monotonic()
         try:
-            claimed = await self.ledger.claim(call.id, about, action.ask, action.credentials)
+            claimed = await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
         except LedgerUnavailable:
             claimed = await self._claim_again(action, call, about)
         if isinstance(claimed.result, Granted):
@@ -246,9 +253,9 @@ class Runner:
         for pause in CLAIM_PAUSES[:-1]:
             await self._clock.sleep(pause)
             with contextlib.suppress(LedgerUnavailable):
-                return await self.ledger.claim(call.id, about, action.ask, action.credentials)
+                return await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
         await self._clock.sleep(CLAIM_PAUSES[-1])
-        return await self.ledger.claim(call.id, about, action.ask, action.credentials)
+        return await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
 
     async def _commit(self, action: Commit, call: Call, told: _Told) -> ChangeResult:
         held = told.held
@@ -265,15 +272,7 @@ class Runner:
         transcript = told.take()
         before = self._clock.monotonic()
         try:
-            done = await self.ledger.change(
-                call.id,
-                held.record.fence,
-                wish,
-                reply=action.reply,
-                transcript=transcript,
-                items=action.items,
-                credentials=action.credentials,
-            )
+            done = await self._change(action, call.id, held.record.fence, transcript)
         except LedgerUnavailable:
             if wish.state is State.SENDING:
                 raise
@@ -284,6 +283,19 @@ class Runner:
             if self.on_wait is not None and (wish.not_before or done.record.news):
                 self.on_wait(call.id, wish.not_before)  # an end that is to be told: at once
         return done
+
+    def _change(self, action: Commit, call: str, fence: int, transcript: bytes) -> Awaitable[ChangeResult]:
+        return self.ledger.change(
+            call,
+            fence,
+            action.change,
+            reply=action.reply,
+            transcript=transcript,
+            items=action.items,
+            credentials=action.credentials,
+            original=action.original,
+            sent=action.sent,
+        )
 
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
         """The store is away, and what came must not be lost: try on, then owe it and end as if it were kept.
@@ -305,15 +317,7 @@ class Runner:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
             try:
-                done = await self.ledger.change(
-                    call,
-                    fence,
-                    action.change,
-                    reply=action.reply,
-                    transcript=transcript,
-                    items=action.items,
-                    credentials=action.credentials,
-                )
+                done = await self._change(action, call, fence, transcript)
             except LedgerUnavailable:
                 continue
             match done:
@@ -323,9 +327,11 @@ class Runner:
                 case _:
                     return done
 
-    async def _note(self, call: Call, about: About, reply: Response, transcript: bytes) -> None:
+    async def _note(self, call: Call, about: About, note: Note, transcript: bytes) -> None:
         with contextlib.suppress(LedgerUnavailable):  # history is a convenience: the answer was delivered
-            await self.ledger.note(call.id, about, reply, transcript)
+            await self.ledger.note(
+                call.id, about, note.reply, transcript, note.reading.outcome, original=note.original
+            )
 
     # Leases
 
@@ -390,6 +396,17 @@ class Runner:
             return Response(answer.status, answer.headers, b"", answer.reason)
         return answer
 
+    async def _adapt(self, call: Call, answer: Response, told: _Told) -> Answered:
+        """Streams are not adapted: their bodies are still on their way."""
+        if self.adapter is None or call.workflow is None or told.stream is not None:
+            return Answered(answer)
+        answered = await self.adapter.adapt_answer(
+            call.upstream, call.workflow, call.request, answer, told.sent_at
+        )
+        if answered.line is not None:
+            told.say(self._clock.now(), "adapt", **answered.line)
+        return answered
+
     async def _probe(
         self, request: Request, rules: Rules, upstream: StreamingUpstream, told: _Told
     ) -> Response | Fault:
@@ -419,6 +436,8 @@ class Runner:
                 self._budgets[name] = budget.refund(retried=len(told.lines) > 2)
         if call.step is not None and isinstance(answer, Response) and (sign := replay_sign(answer.headers)):
             told.say(self._clock.now(), "hint", replay=sign, why="the upstream keeps idempotency keys")
+        if self.adapter is not None and call.workflow is not None:
+            self.adapter.fared(call.workflow, reading.outcome)
         if (seconds := pace.heard(answer, reading)) > 0:
             told.say(self._clock.now(), "pace", seconds=round(seconds, 3), why="calls beside it wait as well")
         if self._observe is not None and told.stream is None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from discovery.exchange import Fault, Headers, Request, Response
 from gateway.ports import About, Entry, Pending, Workflow
 from policies import claims
-from policies.actions import Act, Claimed, Heard, IsClear, Life, Look, Moment, Pace, Spend
+from policies.actions import Act, Adapt, Answered, Claimed, Heard, IsClear, Life, Look, Moment, Pace, Spend
 from policies.claims import (
     TERMINAL,
     Ask,
@@ -27,14 +27,15 @@ from policies.claims import (
     State,
 )
 from policies.outcome import Outcome
-from policies.reply import Reply
+from policies.reply import Original, Reply
 
 
 def live(life: Life[Reply], answers: Mapping[type[Any], Any]) -> tuple[Reply, list[Act]]:
     """Live a life without a world: each action is answered from `answers`, by its type.
 
     A list answers one action after another, a function computes the answer from the action, anything else is the
-    answer. `Look`, `IsClear`, `Pace` and `Spend` say "go" unless told otherwise, and time stands still.
+    answer. `Look`, `IsClear`, `Pace` and `Spend` say "go" unless told otherwise, `Adapt` leaves the answer as it
+    came, and time stands still.
     Returns the reply and what was asked, less the looks at the clock and the like.
     """
     turns = {kind: iter(said) for kind, said in answers.items() if isinstance(said, list)}
@@ -51,7 +52,7 @@ def live(life: Life[Reply], answers: Mapping[type[Any], Any]) -> tuple[Reply, li
         return end.value, asked
 
 
-_QUIET = (Look, IsClear, Pace, Spend, Heard)
+_QUIET = (Look, IsClear, Pace, Spend, Heard, Adapt)
 
 
 def _leave(act: Act) -> Any:
@@ -62,6 +63,8 @@ def _leave(act: Act) -> Any:
             return True
         case Pace():
             return 0.0
+        case Adapt(answer=answer):
+            return Answered(answer)
         case _:
             return None
 
@@ -145,6 +148,8 @@ class _Kept:
     lines: list[bytes] = field(default_factory=list)
     items: bytes = b""
     credentials: Headers = ()
+    original: Original | None = None
+    sent: Request | None = None
     held: float = 0.0
     noted: bool = False
 
@@ -163,23 +168,26 @@ class MemoryLedger:
     async def aclose(self) -> None:
         """Nothing is held open."""
 
-    async def claim(self, call: str, about: About, ask: Ask, credentials: Headers = ()) -> Claimed:
+    async def claim(
+        self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
+    ) -> Claimed:
         now = self._clock.now()
         stored = self._calls.get(call)
         record, result = claims.claim(stored.record if stored else None, ask, now)
         if stored is None:
-            stored = self._calls[call] = _Kept(about, record, now, now, credentials=credentials)
+            stored = self._calls[call] = _Kept(about, record, now, now, credentials=credentials, sent=sent)
             self._touch(about)
         elif isinstance(result, Granted) and not result.resumed:
             stored.about, stored.reply, stored.items, stored.credentials = about, None, b"", credentials
+            stored.original, stored.sent = None, sent
         self._keep(call, stored, record)
         match result:
             case Granted(resumed=True) | Mismatch() | Doubtful():
-                return Claimed(result, stored.about.request, stored.reply, stored.items)
+                return Claimed(result, stored.about.request, stored.reply, stored.items, sent=stored.sent)
             case Recorded():
                 if (about.step.type, about.step.id) not in self._ended:
                     self._touch(stored.about)
-                return Claimed(result, reply=stored.reply)
+                return Claimed(result, reply=stored.reply, original=stored.original)
             case _:
                 return Claimed(result)
 
@@ -193,11 +201,17 @@ class MemoryLedger:
         transcript: bytes = b"",
         items: bytes = b"",
         credentials: Headers = (),
+        original: Original | None = None,
+        sent: Request | None = None,
     ) -> ChangeResult:
         def rule(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
             return claims.change(record, fence, wish, now)
 
-        return self._apply(call, rule, reply, transcript, items, credentials)
+        done = self._apply(call, rule, reply, transcript, items, credentials)
+        if isinstance(done, Kept):
+            stored = self._calls[call]
+            stored.original, stored.sent = original or stored.original, sent or stored.sent
+        return done
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         now = self._clock.now()
@@ -229,10 +243,13 @@ class MemoryLedger:
         reply: Response,
         transcript: bytes,
         outcome: Outcome = Outcome.SUCCESS,
+        original: Original | None = None,
     ) -> None:
         now = self._clock.now()
         lines = transcript.splitlines()
-        self._calls[call] = _Kept(about, claims.noted(outcome), now, now, reply, lines, noted=True)
+        self._calls[call] = _Kept(
+            about, claims.noted(outcome), now, now, reply, lines, original=original, noted=True
+        )
         self._touch(about)
 
     async def resolve(self, call: str, applied: bool, reply: Response | None, transcript: bytes) -> ChangeResult:
@@ -388,5 +405,14 @@ class MemoryLedger:
 def _entry(call: str, stored: _Kept) -> Entry:
     lines = tuple(stored.lines)
     return Entry(
-        call, stored.about, stored.record, stored.reply, lines, stored.created, stored.updated, stored.items
+        call,
+        stored.about,
+        stored.record,
+        stored.reply,
+        lines,
+        stored.created,
+        stored.updated,
+        stored.items,
+        stored.original,
+        stored.sent,
     )

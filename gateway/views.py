@@ -35,7 +35,10 @@ STANDING = {
 
 
 def call_view(entry: Entry) -> Facts:
-    """Return a call whole: its summary with request, response, items and transcript."""
+    """Return a call whole: its summary with request, response, items and transcript.
+
+    `request` and `response` are the workflow's; where something else crossed the wire, that is `sent`, `original`.
+    """
     steps = told(entry)
     return {
         **call_summary(entry),
@@ -43,7 +46,11 @@ def call_view(entry: Entry) -> Facts:
         "items": _items(entry.items),
         "adaptations": [step for step in steps if step.get("did") == "adapt"],
         "request": request_view(entry.about.request),
+        "sent": None if entry.sent is None else request_view(entry.sent),
         "response": None if entry.reply is None else response_view(entry.reply),
+        "original": None
+        if entry.original is None or entry.original.response is None
+        else response_view(entry.original.response),
         "transcript": [*steps],
         "can": [*_can(entry)],
     }

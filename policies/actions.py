@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from discovery.constant import constant
-from discovery.exchange import Fault, Headers, Request, Response
+from discovery.exchange import Fault, Headers, Json, Request, Response
 from policies.claims import Ask, Callback, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
 from policies.outcome import Reading
+from policies.reply import Original
 
 R = TypeVar("R")
 
@@ -68,14 +69,20 @@ class Claimed:
     request: Request | None = None
     reply: Response | None = None
     items: bytes = b""
+    original: Original | None = None
+    sent: Request | None = None
 
 
 @constant
 class Claim(Action[Claimed]):
-    """Ask the ledger for the right to act on the step."""
+    """Ask the ledger for the right to act on the step.
+
+    `sent` is what goes out in this generation where that is not the call's own request, less its credentials.
+    """
 
     ask: Ask
     credentials: Headers = ()
+    sent: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,8 @@ class Wait(Action[None]):
 class Commit(Action[ChangeResult]):
     """Move the step's record under the claim's fence, with the reply a repeat will be told.
 
-    `items` are what became of a batch's, as JSON (see `policies.finishing`).
+    `items` are what became of a batch's, as JSON (see `policies.finishing`). `original` is what the upstream said
+    where the reply says it in another shape, `sent` what goes out from now on in place of the call's own request.
     """
 
     change: Change
@@ -132,6 +140,28 @@ class Commit(Action[ChangeResult]):
     reply: Response | None = None
     items: bytes = b""
     credentials: Headers = ()
+    original: Original | None = None
+    sent: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer in the shape its workflow was written for. `line` goes to the transcript where something was done;
+    `broken` are places a person marked as required that are not there; `contract` is the revision known."""
+
+    response: Response
+    adapted: int = 0
+    degraded: int = 0
+    line: dict[str, Json] | None = None
+    broken: tuple[str, ...] = ()
+    contract: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapt(Action[Answered]):
+    """Give a successful answer the shape that the call's workflow type is pinned to."""
+
+    answer: Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +175,7 @@ class Note(Action[None]):
 
     reply: Response
     reading: Reading
+    original: Original | None = None
 
 
 @constant
@@ -170,7 +201,7 @@ class Held:
         return self.record.repeat_until - self.offset
 
 
-Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Probe | Wait | Commit | Spend | Note | Heard
+Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Probe | Wait | Commit | Adapt | Spend | Note | Heard
 Life: TypeAlias = Generator[Act, Any, R]
 
 

@@ -7,11 +7,11 @@ from policies.actions import Call
 from policies.claims import Record
 from policies.keys import differences
 from policies.outcome import Outcome, Reading
-from policies.reply import Problem, Reply
+from policies.reply import Original, Problem, Reply
 from policies.rules import Rules
 
 
-def recorded(call: Call, record: Record, reply: Response | None) -> Reply:
+def recorded(call: Call, record: Record, reply: Response | None, original: Original | None = None) -> Reply:
     outcome = record.outcome or Outcome.SUCCESS
     if reply is None:
         problem = Problem(
@@ -24,7 +24,17 @@ def recorded(call: Call, record: Record, reply: Response | None) -> Reply:
             {"call": call.id},
         )
         return Reply(problem, outcome, record.attempt, replayed=True)
-    return Reply(reply, outcome, record.attempt, replayed=True)
+    if original is None:
+        return Reply(reply, outcome, record.attempt, replayed=True)
+    return Reply(
+        reply,
+        outcome,
+        record.attempt,
+        replayed=True,
+        adapted=original.adapted,
+        degraded=original.degraded,
+        contract=original.contract,
+    )
 
 
 def key_reused(call: Call, record: Record, kept: Request | None) -> Reply:

@@ -14,6 +14,7 @@ import orjson
 
 from discovery.exchange import Fault, Response
 from policies.actions import Call, Commit, Heard, Held, Life, Look, Send, Wait, do
+from policies.adapting import delivered, in_shape, original_of
 from policies.answers import deferred, doubtful
 from policies.batch import Item
 from policies.claims import LEASE, Change, Outdated, State, upstream_key
@@ -38,7 +39,7 @@ def finish(
     while True:
         rest = unfinished(held.request, reading) if tries < rules.attempts else None
         if rest is None:
-            return (yield from _end(first, reading, attempts))
+            return (yield from _end(call, first, reading, attempts))
         moment = yield from do(Look())
         wait = _longest(reading, wait)
         delay = BACKOFF.delay(tries + 1, moment.chance) if wait is None else wait
@@ -74,7 +75,7 @@ def finish(
             case Response() if second.outcome not in (Outcome.TRANSIENT, Outcome.RATE_LIMITED, Outcome.IN_DOUBT):
                 first, items = merge(reading, first, rest, answer, second)
                 if items == reading.items:  # refused as a whole: asking again would be told the same
-                    return (yield from _end(first, reading, attempts))
+                    return (yield from _end(call, first, reading, attempts))
                 reading = replace(reading, items=items)
             case _ if second.effect is not Effect.NONE and moment.now >= held.repeat_until:
                 return (yield from _in_doubt(call, rules, first, reading, attempts, second.why, answer))
@@ -98,13 +99,16 @@ def items_of(reading: Reading, pending: str) -> bytes:
     )
 
 
-def _end(first: Response, reading: Reading, attempts: int) -> Life[Reply | None]:
+def _end(call: Call, first: Response, reading: Reading, attempts: int) -> Life[Reply | None]:
     whole = all(item.ok for item in reading.items)
     outcome = Outcome.SUCCESS if whole else Outcome.PARTIAL
     end = Change(State.SUCCEEDED, outcome, Effect.ALL if whole else Effect.SOME)
     why = "every item took effect" if whole else reading.why
-    done = yield from do(Commit(end, why, reply=first, items=items_of(reading, "refused")))
-    return None if isinstance(done, Outdated) else Reply(first, outcome, attempts)
+    answered = yield from in_shape(call, first)
+    original = original_of(first, answered)
+    told = items_of(reading, "refused")
+    done = yield from do(Commit(end, why, reply=answered.response, items=told, original=original))
+    return None if isinstance(done, Outdated) else delivered(answered, outcome, attempts)
 
 
 def _in_doubt(

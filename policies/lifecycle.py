@@ -34,6 +34,7 @@ from policies.actions import (
     Wait,
     do,
 )
+from policies.adapting import contract_broken, delivered, in_shape, original_of
 from policies.answers import deferred, doubtful, exhausted, in_progress, key_reused, not_now, recorded
 from policies.claims import (
     LEASE,
@@ -135,9 +136,9 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
                 tries -= not counts
                 yield from do(Wait(delay, why))
             case Deliver() | Defer() if isinstance(answer, Response):
-                if call.workflow is not None:
-                    yield from do(Note(answer, reading))
-                return Reply(answer, reading.outcome, attempts)
+                if call.workflow is None:
+                    return Reply(answer, reading.outcome, attempts)
+                return (yield from _noted(call, rules, answer, reading, attempts))
             case GiveUp() | Doubt() | Deliver() | Defer() if isinstance(answer, Response) and not call.identified:
                 outcome = Outcome.IN_DOUBT if isinstance(disposition, Doubt) else reading.outcome
                 return Reply(answer, outcome, attempts)
@@ -147,6 +148,18 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
                 return exhausted(attempts, why, answer, reading)
             case Deliver():
                 raise AssertionError("a fault is never delivered")
+
+
+def _noted(call: Call, rules: Rules, answer: Response, reading: Reading, attempts: int) -> Life[Reply]:
+    """Deliver what a workflow's call was answered, in its shape, and keep it in the workflow's history."""
+    if reading.outcome is not Outcome.SUCCESS:
+        yield from do(Note(answer, reading))
+        return Reply(answer, reading.outcome, attempts)
+    answered = yield from in_shape(call, answer)
+    yield from do(Note(answered.response, reading, original_of(answer, answered)))
+    if answered.broken and rules.safe:
+        return contract_broken(call, answered, attempts)
+    return delivered(answered, reading.outcome, attempts)
 
 
 # A step
@@ -188,7 +201,7 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
                 fresh = not resumed and record.fence == 1
                 return Held(record, request, asked_at - moment.now, claimed.reply, fresh)
             case Recorded(record):
-                return recorded(call, record, claimed.reply)
+                return recorded(call, record, claimed.reply, claimed.original)
             case Mismatch(record):
                 return key_reused(call, record, claimed.request)
             case Doubtful() if resolvable(rules):
@@ -248,6 +261,8 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
                     return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
                 if reading.outcome is Outcome.PARTIAL and reading.items:
                     return (yield from finish(call, rules, held, answer, reading, attempts, patience_ends))
+                if reading.outcome is Outcome.SUCCESS and call.workflow is not None:
+                    return (yield from _end(call, rules, answer, reading, attempts, keyed))
                 end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
                 done = yield from do(Commit(end, reading.why, reply=answer))
                 match done:
@@ -277,6 +292,25 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
                 return (yield from _doubt(call, rules, held, attempts, why, answer, patience_ends))
             case Deliver():
                 raise AssertionError("a fault is never delivered")
+
+
+def _end(
+    call: Call, rules: Rules, answer: Response, reading: Reading, attempts: int, keyed: bool
+) -> Life[Reply | None]:
+    """Deliver a workflow's success in the shape it was written for, once that is recorded."""
+    answered = yield from in_shape(call, answer)
+    broken = bool(answered.broken) and rules.safe
+    if broken:
+        why = f"{reading.why}, but it lacks what a person requires"
+        end = Change(State.FAILED, Outcome.REFUSED, Effect.NONE, settles=True)
+    else:
+        why = reading.why
+        end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
+    original = original_of(answer, answered)
+    done = yield from do(Commit(end, why, reply=answered.response, original=original))
+    if isinstance(done, Outdated):
+        return None
+    return contract_broken(call, answered, attempts) if broken else delivered(answered, reading.outcome, attempts)
 
 
 def _mark(before: Effect) -> Life[Record | None]:

@@ -16,14 +16,14 @@ import orjson
 
 from discovery import adapt, shape
 from discovery.adapt import Adaptation
-from discovery.amend import compose
+from discovery.amend import compose, weighable
 from discovery.drift import Drift
 from discovery.drift_watch import Seen, Words
 from discovery.edits import Edit, Lost
 from discovery.exchange import Json
 from discovery.shape import Shape, example_of, merged, misfits, shape_of
 from policies import ladder
-from policies.ladder import Adapt, Rung, Standing
+from policies.ladder import Adapt, Fared, Rung, Standing
 
 PINNED_AFTER = 10
 """Answers a pin is made of: optional members show themselves in the first few."""
@@ -59,6 +59,7 @@ class Pin:
     now: Shape = field(default_factory=Shape)
     before: Shape | None = None
     settled: int = 0
+    word: int = 0  # how often a person decided about it: whoever knows of the latest decision is right
 
     @property
     def complete(self) -> bool:
@@ -86,6 +87,7 @@ class Pin:
             "now": self.now.state(),
             "before": None if self.before is None else self.before.state(),
             "settled": self.settled,
+            "word": self.word,
         }
 
 
@@ -104,6 +106,7 @@ def load(state: dict[str, Any]) -> Pin:
         shape.load(state["now"]),
         None if state["before"] is None else shape.load(state["before"]),
         state["settled"],
+        state.get("word", 0),
     )
 
 
@@ -135,13 +138,16 @@ def judged(
 ) -> Pin:
     """An answer was unlike the pin: compose anew what leads back, from all that is known of the change now.
 
-    What is proved less than before is no longer made; what a person accepted or halted stays so. Where a shape
-    that an adaptation served changes again, the new edits come on top of the old ones.
+    What is proved less than before is no longer made, by whoever has seen enough to tell; what a person accepted or
+    halted stays so. Where a shape that an adaptation served changes again, the new edits come on top of the old.
     """
     if pin.now.answers >= KNOWN and not served(pin, body) and misfits(shape_of(body), pin.now):
         pin = replace(pin, before=pin.now, now=Shape(), examples=(), settled=len(pin.adaptation.edits))
     examples = (*pin.examples, example_of(body))[-EXAMPLES:]
     here = [one for one in drifts if one.where == f"response.{pin.status}"]
+    if served(pin, body) and not weighable(here, answers):
+        now = merged(pin.now, shape_of(body))
+        return replace(pin, now=now, examples=examples, standing=ladder.seen(pin.standing, instance))
     news = compose(here, pin.before or pin.shape, examples, answers, words).edits
     found = Adaptation(pin.adaptation.edits[: pin.settled] + news)
     standing = pin.standing
@@ -154,28 +160,51 @@ def judged(
     return replace(pin, now=merged(pin.now, shape_of(body))) if served(pin, body) else pin
 
 
+def lacking(pin: Pin, body: Json) -> tuple[str, ...]:
+    """Return the places a person marked as required that a delivered answer does not have as pinned."""
+    return tuple(sorted(misfits(shape_of(body), pin.shape) & pin.required))
+
+
 def told(pin: Pin, *, well: bool) -> Pin:
     """An adapted answer served the pin, or not."""
     return replace(pin, standing=ladder.told(pin.standing, adapted=True, well=well))
 
 
+def compared(pin: Pin, bad: int, all_: int) -> Pin:
+    """So many calls came after answers that were not adapted, and fared so."""
+    plain = pin.standing.plain
+    return replace(pin, standing=replace(pin.standing, plain=Fared(plain.bad + bad, plain.all + all_)))
+
+
+def ahead(mine: Pin, theirs: Pin) -> Pin:
+    """Return which of two processes' pins of one operation holds: the one with the latest word of a person,
+    then the one that knows more."""
+    return max(mine, theirs, key=_knowledge)
+
+
+def _knowledge(pin: Pin) -> tuple[float, ...]:
+    edits = len(pin.adaptation.edits)
+    return pin.word, pin.standing.stopped, edits, pin.standing.adapted.all, pin.now.answers, pin.shape.answers
+
+
 def adopted(pin: Pin) -> Pin:
     """A person accepted the new shape: the workflow was changed. What was seen last is the pin now."""
     now = reduce(merged, map(shape_of, pin.examples), Shape())
-    return Pin(pin.type, pin.operation, pin.status, now if pin.examples else pin.shape, required=pin.required)
+    shape = now if pin.examples else pin.shape
+    return Pin(pin.type, pin.operation, pin.status, shape, required=pin.required, word=pin.word + 1)
 
 
 def approved(pin: Pin) -> Pin:
     """A person accepted the suggested edits: they are made from now on."""
     places = frozenset(one.place for one in pin.adaptation.suggestions)
-    return replace(pin, accepted=pin.accepted | places, standing=ladder.accepted(pin.standing))
+    return replace(pin, accepted=pin.accepted | places, standing=ladder.accepted(pin.standing), word=pin.word + 1)
 
 
 def required(pin: Pin, place: str) -> Pin:
     """A person marked a place: where it cannot be restored, a safe call is stopped."""
-    return replace(pin, required=pin.required | {place})
+    return replace(pin, required=pin.required | {place}, word=pin.word + 1)
 
 
 def held(pin: Pin) -> Pin:
     """A person holds the pin: nothing is adapted until it is approved anew."""
-    return replace(pin, accepted=frozenset(), standing=ladder.halted(pin.standing))
+    return replace(pin, accepted=frozenset(), standing=ladder.halted(pin.standing), word=pin.word + 1)

@@ -14,7 +14,8 @@ from urllib.parse import urljoin, urlsplit
 
 from discovery.body import read_body
 from discovery.exchange import SAFE_METHODS, Fault, Json, Request, Response
-from policies.actions import Call, Commit, Held, Life, Look, Moment, Probe, Wait, do
+from policies.actions import Answered, Call, Commit, Held, Life, Look, Moment, Probe, Wait, do
+from policies.adapting import delivered, in_shape, original_of
 from policies.answers import deferred, doubtful
 from policies.claims import ALWAYS, LEASE, Change, Outdated, State
 from policies.credentials import goes_on, keeping
@@ -200,7 +201,7 @@ def follow(call: Call, rules: Rules, held: Held, accepted: Response, patience_en
             case Lost(why):
                 return (yield from _lost(call, rules, attempts, why))
             case Ended(outcome, answer, why, result):
-                return (yield from _end(attempts, outcome, answer, why, result))
+                return (yield from _end(call, attempts, outcome, answer, why, result))
 
 
 def _first_wait(accepted: Response, moment: Moment) -> float:
@@ -209,7 +210,7 @@ def _first_wait(accepted: Response, moment: Moment) -> float:
 
 
 def _end(
-    attempts: int, outcome: Outcome, answer: Response, why: str, result: Request | None
+    call: Call, attempts: int, outcome: Outcome, answer: Response, why: str, result: Request | None
 ) -> Life[Reply | None]:
     if result is not None:
         fetched = yield from do(Probe(result))
@@ -217,8 +218,11 @@ def _end(
             answer = fetched
     effect = Effect.ALL if outcome is Outcome.SUCCESS else Effect.NONE
     state = State.SUCCEEDED if outcome is Outcome.SUCCESS else State.FAILED
-    done = yield from do(Commit(Change(state, outcome, effect, settles=True), why, reply=answer))
-    return None if isinstance(done, Outdated) else Reply(answer, outcome, attempts)
+    answered = (yield from in_shape(call, answer)) if outcome is Outcome.SUCCESS else Answered(answer)
+    original = original_of(answer, answered)
+    end = Change(state, outcome, effect, settles=True)
+    done = yield from do(Commit(end, why, reply=answered.response, original=original))
+    return None if isinstance(done, Outdated) else delivered(answered, outcome, attempts)
 
 
 def _lost(call: Call, rules: Rules, attempts: int, why: str) -> Life[Reply | None]:

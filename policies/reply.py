@@ -21,6 +21,20 @@ class Problem:
 
 
 @constant
+class Original:
+    """What an upstream answered where its workflow was told something else (`adapted` edits led there), or less
+    than it was written for. `response` None: every byte was delivered as it came.
+
+    `contract` is the revision of the upstream's contract it was judged by.
+    """
+
+    response: Response | None
+    adapted: int = 0
+    degraded: int = 0
+    contract: int | None = None
+
+
+@constant
 class Reply:
     """The answer to one call, with the call's fate.
 

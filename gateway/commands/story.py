@@ -46,6 +46,10 @@ def story(view: View, now: float, command: Command) -> tuple[Section, ...]:
     ]
     if view["items"]:
         sections.append(Section("Its items", tuple(_items(view["items"]))))
+    if view["sent"] is not None:
+        sections.append(Section("What was sent in its place", tuple(_asked(view["sent"]))))
+    if view["original"] is not None:
+        sections.append(Section("What the upstream answered", tuple(_answered(view["original"]))))
     if view["response"] is not None:
         sections.append(Section("What a repeat is told", tuple(_answered(view["response"]))))
     sections.append(Section("Where it stands", tuple(_stands(view, now))))
@@ -138,6 +142,8 @@ def _sentence(step: View, attempt: int) -> tuple[str, str]:
             return "marked that it is being sent", ""
         case {"did": "change", "state": str() as state}:
             return f"it became {state}", state
+        case {"did": "adapt", "side": side}:
+            return f"the {side} was adapted to its reader ({step.get('of')})", ""
         case {"did": "resolve"}:
             applied = "applied" if step.get("applied") else "not applied"
             evidence = f": {step['evidence']}" if step.get("evidence") else ""

@@ -165,7 +165,7 @@ class Console:
             case ["metrics"]:
                 media = b"text/plain; version=0.0.4; charset=utf-8"
                 return _secured(answer(200, media, self._metrics().encode()))
-            case ["calls", call, ("request" | "response") as side]:
+            case ["calls", call, ("request" | "response" | "sent" | "original") as side]:
                 return await self._body(call, side)
             case ["upstreams", name, ("openapi" | "drift") as what]:
                 return _secured(json_answer(await self._contract(request, name, what)))

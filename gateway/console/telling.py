@@ -160,6 +160,8 @@ def _event(step: Facts, at: float | None, after: float | None, number: int) -> E
             minor = state in MINOR
             says = MINOR.get(state) or f"It became {state.replace('-', ' ')}."
             return Event(at, after, TONES.get(state, "quiet"), says, "" if minor else why, minor=minor)
+        case {"did": "adapt", "side": side}:
+            return Event(at, after, "pause", f"The {side} was adapted to its reader ({step.get('of')}).", why)
         case {"did": "resolve"}:
             word = "having taken effect" if step.get("applied") else "not having taken effect"
             evidence = str(step.get("evidence") or why)

@@ -14,11 +14,13 @@ import pytest
 
 from discovery.drift_watch import Watch
 from discovery.exchange import Exchange, Request, Response
+from gateway.adapter import Adapter
 from gateway.contracts import RedisContracts
 from gateway.link import Link
-from gateway.pins import Adapter, Answered, RedisPins
+from gateway.pins import RedisPins
 from gateway.vault import Vault
 from policies import pins
+from policies.actions import Answered
 from policies.ladder import Rung
 from policies.rules import UpstreamRules
 
@@ -137,10 +139,11 @@ def test_a_renamed_field_is_back_by_the_tenth_answer_and_says_so(run: Any) -> No
         assert last.response.header(b"content-length") == str(len(last.response.body)).encode()
         assert last.line == {
             "side": "answer",
-            "pin": "sync: GET /customers/{int} 200",
+            "of": "sync: GET /customers/{int} 200",
             "edits": [{"edit": "rename", "before": "/email", "after": "/mail"}],
             "degraded": [],
             "rung": "canary",
+            "why": "/email comes as /mail",
         }
 
     run(story)
