@@ -1,7 +1,7 @@
 """Keeps a running gateway's workflow types on the shapes they were written for.
 
 `adapt_answer()` is asked before an answer is delivered. Where the answer has a look that is known, that is all but
-a dictionary look-up, and learning comes later, in a tenth of a core. An answer of an unknown look is judged before
+a dictionary look-up, and learning comes later, at leisure. An answer of an unknown look is judged before
 it is delivered, and so are those that follow until something leads back. What changed is written, and what other
 replicas or a person wrote is read, every `FLUSH` seconds.
 """
@@ -30,6 +30,7 @@ from discovery.exchange import Exchange, Json, Request, Response
 from discovery.splice import LIMIT
 from discovery.store import ContractStore
 from discovery.traffic import segments_of
+from gateway.leisure import TURN, Leisure
 from gateway.pins import RedisPins
 from gateway.problems import LedgerUnavailable
 from policies import pins
@@ -55,12 +56,6 @@ LOOKS = 256
 
 FLUSH = 5.0
 """Seconds between writings, and until what a person decided is in force everywhere."""
-
-TURN = 0.002
-"""Seconds of learning in one go: what a call may have to wait."""
-
-REST = 9 * TURN
-"""Seconds between turns: learning takes a tenth of a core, and calls the rest."""
 
 WORKFLOWS = 10_000
 """Workflow instances of which it is remembered what their last answer was."""
@@ -279,12 +274,13 @@ class Adapter:
 
     async def _study(self) -> None:
         """Learn in turns, and rest between them."""
+        leisure = Leisure()
         while self._looks:
             end = time.perf_counter() + TURN
             while self._looks and time.perf_counter() < end:
                 async with self._lock:
                     await self._next()
-            await asyncio.sleep(REST)
+            await asyncio.sleep(leisure.rest())
 
     async def learn(self) -> None:
         """Learn at once from all that was delivered: complete pins, and judge what is unlike them."""

@@ -138,8 +138,8 @@ def judged(
 ) -> Pin:
     """An answer was unlike the pin: compose anew what leads back, from all that is known of the change now.
 
-    What is proved less than before is no longer made, by whoever has seen enough to tell; what a person accepted or
-    halted stays so. Where a shape that an adaptation served changes again, the new edits come on top of the old.
+    What is proved less than before is no longer made, by whoever has seen enough to tell; what a person accepted
+    or halted stays so. Where a shape that an adaptation served changes again, new edits come on top of the old.
     """
     if pin.now.answers >= KNOWN and not served(pin, body) and misfits(shape_of(body), pin.now):
         pin = replace(pin, before=pin.now, now=Shape(), examples=(), settled=len(pin.adaptation.edits))
