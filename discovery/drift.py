@@ -17,11 +17,13 @@ from typing import Any, TypeAlias
 from discovery import traffic
 from discovery.drift_fields import Change, changes, units_of
 from discovery.drift_odds import Step
-from discovery.drift_operations import gone, newly_required, successor
+from discovery.drift_operations import come, gone, successor
 from discovery.drift_pairs import Pair, pairs_of
+from discovery.drift_requests import Demand, demands
 from discovery.drift_sketch import kinds_in
 from discovery.drift_watch import Seen, Watch, Words
 from discovery.pointer import parent_of
+from discovery.reasons import Reason
 from discovery.templates import draw
 from discovery.traffic import Evidence
 
@@ -47,6 +49,8 @@ SEVERITY = {
     "operation-added": "info",
 }
 """As oasdiff judges a change of its direction: answers may gain, requests may relax. In order of telling."""
+
+_ORDER = list(SEVERITY)
 
 WHOLE = ("field-added", "field-removed", "type-changed")
 """Kinds that say all there is to say of what lies below the place."""
@@ -81,15 +85,30 @@ class Operation:
 
 def drifts(watch: Watch, template_of: Callable[[Place], str]) -> list[Drift]:
     """Return what changed, the most severe first. `template_of` gives the path template of a stream's place."""
-    operations = list(_operations(watch, template_of))
+    return drifts_among(operations_of(watch, template_of))
+
+
+def drifts_among(operations: Sequence[Operation], since: int = 0) -> list[Drift]:
+    """Return what changed at those operations that were called after the exchange numbered `since`."""
     found: list[Drift] = []
     for operation in operations:
+        if operation.seen[-1].seq <= since:
+            continue
         if step := gone(operation.seen):
             found += _removed(operation, step, operations)
+        elif step := come(operation.seen):
+            since_then = operation.seen[step.at]
+            found.append(
+                _drift(operation.name, "operation-added", "path", "", None, operation.name, step, since_then)
+            )
         found += _requests(operation)
         found += _answers(operation)
-    order = list(SEVERITY)
-    return sorted(found, key=lambda drift: (order.index(drift.kind), drift.operation, drift.where, drift.pointer))
+    return sorted(found, key=in_order)
+
+
+def in_order(drift: Drift) -> tuple[int, str, str, str]:
+    """The order of telling: the most severe first."""
+    return _ORDER.index(drift.kind), drift.operation, drift.where, drift.pointer
 
 
 def templates_of(evidence: Evidence, overrides: Sequence[str] = ()) -> Callable[[Place], str]:
@@ -108,10 +127,12 @@ def templates_of(evidence: Evidence, overrides: Sequence[str] = ()) -> Callable[
     return lambda place: paths.get(place[1], "/" + "/".join(place[1]))
 
 
-def _operations(watch: Watch, template_of: Callable[[Place], str]) -> Iterator[Operation]:
+def operations_of(watch: Watch, template_of: Callable[[Place], str]) -> list[Operation]:
+    """Return what is remembered, streams of one template as one operation."""
     streams = defaultdict(list)
     for place, stream in watch.streams.items():
         streams[f"{place[0]} {template_of(place)}"].append(stream)
+    found = []
     for name, group in streams.items():
         seen = tuple(sorted((one for stream in group for one in stream.seen), key=lambda one: one.seq))
         words: Words = {}
@@ -119,7 +140,9 @@ def _operations(watch: Watch, template_of: Callable[[Place], str]) -> Iterator[O
             for pointer, told in stream.words.items():
                 known = words.get(pointer, {})
                 words[pointer] = None if told is None or known is None else {**known, **told}
-        yield Operation(name, seen, words)
+        if seen:
+            found.append(Operation(name, seen, words))
+    return found
 
 
 def _drift(
@@ -166,18 +189,26 @@ def _removed(operation: Operation, step: Step, operations: Sequence[Operation]) 
 
 
 def _requests(operation: Operation) -> Iterator[Drift]:
-    for place, step in newly_required(operation.seen):
-        where, pointer = place
-        yield _drift(
-            operation.name,
-            "became-required",
-            where,
-            pointer,
-            "optional",
-            "required",
-            step,
-            operation.seen[step.at],
-        )
+    found = list(demands(operation.seen))
+    unknown = {(one.where, one.pointer) for one in found if one.reason is Reason.UNKNOWN}
+    for one in found:
+        if one.reason is Reason.UNKNOWN or (one.where, one.pointer) not in unknown:
+            kind, before, after = _demanded(one)
+            since = operation.seen[one.step.at]
+            more: dict[str, Any] = {"reason": one.reason.value}
+            if one.allowed:
+                more["allowed"] = list(one.allowed)
+            yield _drift(operation.name, kind, one.where, one.pointer, before, after, one.step, since, **more)
+
+
+def _demanded(demand: Demand) -> tuple[str, str, str]:
+    """Return kind, before and after of a demand. A narrower set of values is another type in the wide sense."""
+    match demand.reason:
+        case Reason.MISSING:
+            return "became-required", "optional", "required"
+        case Reason.UNKNOWN:
+            return "field-removed", "accepted", "refused"
+    return "type-changed", "accepted", f"refused ({demand.reason})"
 
 
 # Answers
@@ -281,7 +312,7 @@ def envelope_of(
     for change in likely:
         if change.pointer.count("/") > 1 or change.kind not in WHOLE:
             continue
-        old, new = (_outer(part) for part in (answers[: change.step.at], answers[change.step.at :]))
+        old, new = (outer_names(part) for part in (answers[: change.step.at], answers[change.step.at :]))
         if not old or not new:
             continue
         if not change.pointer and change.kind == "type-changed":
@@ -295,7 +326,7 @@ def envelope_of(
     return None
 
 
-def _outer(answers: Sequence[Seen]) -> set[str]:
+def outer_names(answers: Sequence[Seen]) -> set[str]:
     """The outermost names of answers; of lists and scalars, their kind."""
     names: set[str] = set()
     for seen in answers:

@@ -1,24 +1,20 @@
-"""Which operations went, where they went to, and what requests newly lack: told by refusals."""
+"""Which operations went, where they went to, and which came: told by refusals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import log
 from typing import Protocol
 
 from discovery.drift_odds import Step, end, onset
-from discovery.drift_sketch import STRONG, Row
+from discovery.drift_sketch import STRONG
 from discovery.drift_watch import GONE, REFUSED, Seen
-from discovery.pointer import name_of, parent_of
 
 CERTAIN = log(1e4)
 """Odds (ln) from which an operation counts as gone: there is one question only, but a grave one."""
 
-SAID = log(100)
-"""Odds (ln) from which a member counts as newly required: the upstream itself names it, so few refusals do."""
-
 LEAST = 5
-"""Refusals without one success between them, before an operation can count as gone."""
+"""Refusals without one success between them, before an operation can count as gone; or as new, the other way."""
 
 
 class Known(Protocol):
@@ -34,11 +30,29 @@ def gone(seen: Sequence[Seen]) -> Step | None:
 
     Answers that tell nothing of it (limits, failures of the server, of the caller's credentials) do not count.
     """
-    telling = [(index, one) for index, one in enumerate(seen) if one.status < 400 or one.status in GONE | REFUSED]
-    step = end([(index, one.entity or -index - 1, one.status not in GONE) for index, one in telling])
+    step = end([(index, one.entity or -index - 1, one.status not in GONE) for index, one in telling(seen)])
     if step is None or step.odds < CERTAIN or step.looks_after < LEAST or step.after < 3:
         return None
     return step
+
+
+def come(seen: Sequence[Seen]) -> Step | None:
+    """Tell since when an operation is there that was answered as if it had never been; None where it was not so.
+
+    A thing that is asked for until it exists looks alike; so not one answer may lie on the wrong side.
+    """
+    there = [(index, one.entity or -index - 1, one.status not in GONE) for index, one in telling(seen)]
+    step = onset(there)
+    if step is None or step.odds < CERTAIN or step.looks_hit < step.looks_after:
+        return None
+    return (
+        step if min(step.looks_before, step.looks_after) >= LEAST and min(step.before, step.after) >= 3 else None
+    )
+
+
+def telling(seen: Sequence[Seen]) -> list[tuple[int, Seen]]:
+    """Return the answers that tell whether an operation is there, with their indices."""
+    return [(index, one) for index, one in enumerate(seen) if one.status < 400 or one.status in GONE | REFUSED]
 
 
 def successor(old: Known, operations: Sequence[Known]) -> Known | None:
@@ -71,47 +85,3 @@ def _places(answers: Sequence[Seen]) -> set[str]:
 def _kin(one: str, other: str) -> float:
     mine, theirs = ({part for part in name.replace(" ", "/").split("/") if part} for name in (one, other))
     return len(mine & theirs) / len(mine | theirs)
-
-
-def newly_required(seen: Sequence[Seen]) -> Iterator[tuple[tuple[str, str], Step]]:
-    """Yield members that requests could lack once, and since some moment are refused for lacking."""
-    named = sorted({place for one in seen for place in one.missing})
-    for place, aliases in _at_home(named, seen).items():
-        where, pointer = place
-        looks = [
-            (index, index, not aliases.isdisjoint(one.missing))
-            for index, one in enumerate(seen)
-            if (one.status < 400 or not aliases.isdisjoint(one.missing))
-            and lacks(one.query if where == "request.query" else one.body, pointer)
-        ]
-        step = onset(looks)
-        if step and step.odds >= SAID and step.looks_hit >= 3:
-            yield place, step
-
-
-def _at_home(
-    named: Sequence[tuple[str, str]], seen: Sequence[Seen]
-) -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """Return each place with what refusals called it. Many say the name alone: it goes where requests have it."""
-    bodies = {row.pointer for one in seen for row in one.body}
-    queries = {row.pointer for one in seen for row in one.query}
-    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for where, pointer in named:
-        home = (where, pointer)
-        if pointer not in (bodies if where == "request.body" else queries):
-            kin = [("request.body", one) for one in bodies if name_of(one) == name_of(pointer)]
-            kin += [("request.query", one) for one in queries if name_of(one) == name_of(pointer)]
-            if len(kin) == 1:
-                home = kin[0]
-        found.setdefault(home, set()).add((where, pointer))
-    return found
-
-
-def lacks(rows: Sequence[Row], pointer: str) -> bool:
-    """Tell whether an object that could hold `pointer` is there without it."""
-    by_pointer = {row.pointer: row for row in rows}
-    holder = by_pointer.get(parent_of(pointer))
-    if holder is None:
-        return not rows and pointer.count("/") == 1
-    own = by_pointer.get(pointer)
-    return holder.objects > (own.present if own else 0)

@@ -34,6 +34,9 @@ MAX_HASHES = 8
 MAX_DEPTH = 16
 """Levels of a body below which it is taken as it is."""
 
+MAX_LENGTH = 4095
+"""Characters of a text that was sent, as far as they are counted: limits lie below."""
+
 STRONG = 1
 """The lowest bit of a value's hash: set when the value could tell one entity from another."""
 
@@ -57,11 +60,16 @@ class Sketch:
 
 Word: TypeAlias = "Callable[[str, int, str | float], None]"
 
+Mark: TypeAlias = "Callable[[Json, bytes], int]"
+
 NOTHING = Sketch((), ())
 
 
-def sketch(value: Json, key: bytes, word: Word | None = None) -> Sketch:
-    """Return the sketch of a body. `word` is told harmless short values: (pointer, hash, value)."""
+def sketch(value: Json, key: bytes, word: Word | None = None, mark: Mark | None = None) -> Sketch:
+    """Return the sketch of a body. `word` is told harmless short values: (pointer, hash, value).
+
+    `mark` is what is kept of a value, by default its `hash_of`.
+    """
     found: dict[str, list[int]] = {}
     hashes: dict[str, list[int]] = {}
 
@@ -94,11 +102,12 @@ def sketch(value: Json, key: bytes, word: Word | None = None) -> Sketch:
             case _:
                 row[2] |= BOOLEAN if isinstance(value, bool) else STRING if isinstance(value, str) else NUMBER
                 if len(hashes[pointer]) < MAX_HASHES and not is_secret_name(name):
-                    hashes[pointer].append(told := hash_of(value, secret))
+                    hashes[pointer].append(told := kept(value, secret))
                     if word is not None and _is_word(value, name):
                         word(pointer, told, value)
 
     secret = key[:64]
+    kept = mark or hash_of
     visit(value, "", "", 0)
     return Sketch(
         tuple(Row(pointer, *counts) for pointer, counts in found.items()),
@@ -120,6 +129,27 @@ def hash_of(value: Json, key: bytes) -> int:
     return raw | STRONG if strong else raw & ~STRONG
 
 
+def mark_of(value: Json, key: bytes) -> int:
+    """Return what is kept of a value that was sent: its hash, the form of a text, and its length. 63 bits."""
+    if not isinstance(value, str):
+        return hash_of(value, key) << 32
+    form = "".join("9" if one.isdigit() else "a" if one.isalpha() else one for one in value[:64])
+    collapsed = "".join(one for one, last in zip(form, " " + form, strict=False) if one != last)
+    return hash_of(value, key) << 32 | hash_of(collapsed, key) >> 20 << 20 | min(len(value), MAX_LENGTH)
+
+
+def value_in(mark: int) -> int:
+    return mark >> 32
+
+
+def form_in(mark: int) -> int:
+    return mark >> 20 & 0xFFF
+
+
+def length_in(mark: int) -> int:
+    return mark & MAX_LENGTH
+
+
 def _is_word(value: Json, name: str) -> bool:
     if isinstance(value, str):
         return is_token(value) and not is_personal(name) and not is_secret_value(value)
@@ -129,3 +159,9 @@ def _is_word(value: Json, name: str) -> bool:
 def kinds_in(mask: int) -> list[str]:
     """Return the kinds of a mask in words, null last."""
     return [KINDS[bit] for bit in (BOOLEAN, NUMBER, STRING, ARRAY, OBJECT, NULL) if mask & bit]
+
+
+def mask_of(words: str) -> int:
+    """Return the mask of kinds in words, as `number or null`; the inverse of `kinds_in`."""
+    told = words.split(" or ")
+    return sum(bit for bit, kind in KINDS.items() if kind in told)

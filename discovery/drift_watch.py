@@ -11,14 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from discovery.announced import Said, announced, said_again
 from discovery.body import TREES, form_tree, read_body
-from discovery.complaints import complaints_of
-from discovery.drift_sketch import NOTHING, Row, Sketch, hash_of, sketch
+from discovery.drift_refusals import Refusal, refusals_in
+from discovery.drift_sketch import NOTHING, Row, Sketch, hash_of, mark_of, sketch
 from discovery.evidence import State
-from discovery.exchange import Exchange, Json, Request, Response
-from discovery.hints import Reason, read_hints
-from discovery.slots import slots_of
+from discovery.exchange import Exchange, Response
 from discovery.traffic import segments_of
+
+VERSION = 2
+"""Of what is stored."""
 
 RECENT = 100
 """Latest looks kept of a stream: a change wants some 10 on either side; the rest is for rare fields."""
@@ -43,25 +45,26 @@ Words: TypeAlias = "dict[str, dict[int, str | float] | None]"
 
 
 class Seen(NamedTuple):
-    """One exchange: `entity` is the hash of its path where that holds values, else 0; `missing` is what a
-    refusal said was lacking, each as (where, pointer)."""
+    """One exchange: `entity` is the hash of its path where that holds values, else 0; `body` and `query` are what
+    was sent, values as `drift_sketch.mark_of` keeps them; `refusals` is what was said to be wrong with it."""
 
     seq: int
     at: float
     status: int
     entity: int
     answer: Sketch
-    body: tuple[Row, ...]
-    query: tuple[Row, ...]
-    missing: tuple[tuple[str, str], ...]
+    body: Sketch
+    query: Sketch
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(slots=True)
 class Stream:
-    """The latest exchanges of one method at one place, in order of their coming."""
+    """The latest exchanges of one method at one place, in order of their coming; `said` is what it announced."""
 
     seen: list[Seen] = field(default_factory=list)
     words: dict[str, dict[int, str | float] | None] = field(default_factory=dict)
+    said: dict[str, Said] = field(default_factory=dict)
 
     def word(self, pointer: str, told: int, value: str | float) -> None:
         words = self.words.setdefault(pointer, {})
@@ -96,14 +99,21 @@ class Stream:
                 one.entity,
                 number(one.answer.rows),
                 one.answer.hashes,
-                number(one.body),
-                number(one.query),
-                one.missing,
+                number(one.body.rows),
+                one.body.hashes,
+                number(one.query.rows),
+                one.query.hashes,
+                one.refusals,
             ]
             for one in self.seen
         ]
         words = {pointer: told and sorted(told.items()) for pointer, told in self.words.items()}
-        return {"seen": seen, "shapes": [[list(row) for row in rows] for rows in shapes], "words": words}
+        return {
+            "seen": seen,
+            "shapes": [[list(row) for row in rows] for rows in shapes],
+            "words": words,
+            "said": self.said,
+        }
 
     @classmethod
     def load(cls, state: State) -> Stream:
@@ -115,14 +125,14 @@ class Stream:
                 status,
                 entity,
                 Sketch(shapes[shape], tuple(map(tuple, hashes))),
-                shapes[body],
-                shapes[query],
-                tuple((where, pointer) for where, pointer in missing),
+                Sketch(shapes[body], tuple(map(tuple, sent))),
+                Sketch(shapes[query], tuple(map(tuple, asked))),
+                tuple(Refusal(where, at, reason, tuple(allowed)) for where, at, reason, allowed in refusals),
             )
-            for seq, at, status, entity, shape, hashes, body, query, missing in state["seen"]
+            for seq, at, status, entity, shape, hashes, body, sent, query, asked, refusals in state["seen"]
         ]
         words = {pointer: None if told is None else dict(told) for pointer, told in state["words"].items()}
-        return cls(seen, words)
+        return cls(seen, words, {kind: Said(*told) for kind, told in state["said"].items()})
 
 
 def lot_of(seq: int) -> int:
@@ -155,17 +165,22 @@ class Watch:
         self.seq += 1
         entity = hash_of(path.decode("latin-1"), self.key) if any(name[0] == "{" for name in place[1]) else 0
         told = NOTHING
-        missing: tuple[tuple[str, str], ...] = ()
+        refusals: tuple[Refusal, ...] = ()
         body = read_body(answer.headers, answer.body)
         if body.kind in TREES and answer.status < 300:
             told = sketch(body.value, self.key, stream.word)
         if answer.status in REFUSED:
-            missing = missing_in(request, body.value)
+            refusals = refusals_in(request, body.value)
         asked = read_body(request.headers, request.body) if request.body else None
-        sent = sketch(asked.value, b"").rows if asked is not None and asked.kind in TREES else ()
-        query = sketch(form_tree(request.query.decode("utf-8", "replace")) if request.query else {}, b"").rows
+        sent = (
+            sketch(asked.value, self.key, mark=mark_of) if asked is not None and asked.kind in TREES else NOTHING
+        )
+        tree = form_tree(request.query.decode("utf-8", "replace")) if request.query else {}
+        query = sketch(tree, self.key, mark=mark_of)
         at = exchange.at if exchange.at is not None else -1.0
-        stream.add(Seen(self.seq, at, answer.status, entity, told, sent, query, missing))
+        for kind, value in announced(answer.headers):
+            stream.said[kind] = said_again(stream.said.get(kind), value, self.seq, at)
+        stream.add(Seen(self.seq, at, answer.status, entity, told, sent, query, refusals))
         return place
 
     def merge(self, later: Watch) -> None:
@@ -183,42 +198,29 @@ class Watch:
                     mine.words[pointer] = None
                 for told, value in (words or {}).items():
                     mine.word(pointer, told, value)
+            for kind, said in stream.said.items():
+                mine.said[kind] = _joined(mine.said.get(kind), said, self.seq)
         self.seq += later.seq
 
     def state(self) -> State:
         """Return all of it as plain JSON."""
         return {
-            "version": 1,
+            "version": VERSION,
             "seq": self.seq,
             "streams": [[method, list(names), one.state()] for (method, names), one in self.streams.items()],
         }
 
     @classmethod
     def load(cls, state: State, key: bytes = b"") -> Watch:
+        """Return the watch whose `state` this is; of another version's it remembers nothing but the count."""
+        if state["version"] != VERSION:
+            return cls(key, state["seq"])
         streams = {(method, tuple(names)): Stream.load(inner) for method, names, inner in state["streams"]}
         return cls(key, state["seq"], streams)
 
 
-def missing_in(request: Request, complaint: Json) -> tuple[tuple[str, str], ...]:
-    """Return what a refusal said was missing from `request`: (where, pointer), items as `*`."""
-    hints = read_hints(request, complaints_of(complaint))
-    return tuple(
-        (f"request.{hint.where}", starred(request, hint.pointer) if hint.where == "body" else hint.pointer)
-        for hint in hints
-        if hint.reason is Reason.MISSING and hint.where in ("body", "query")
-    )
-
-
-def starred(request: Request, pointer: str) -> str:
-    """Return a pointer into a request's body with `*` for items, also where the refusal left them out."""
-    tree = slots_of(request).body
-    told: list[str] = []
-    for part in pointer.split("/")[1:]:
-        if isinstance(tree, list):
-            told.append("*")
-            tree = tree[0] if tree else None
-            if part.isdigit():
-                continue
-        told.append(part)
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return "".join("/" + part for part in told)
+def _joined(earlier: Said | None, later: Said, offset: int) -> Said:
+    later = later._replace(first=later.first + offset, last=later.last + offset)
+    if earlier is None:
+        return later
+    return later._replace(first=earlier.first, first_at=earlier.first_at, times=earlier.times + later.times)

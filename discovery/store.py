@@ -36,6 +36,14 @@ class ContractStore(Protocol):
         """Return all looks that are kept, in order of their coming, or None."""
         ...
 
+    async def changes(self, upstream: str) -> tuple[bytes, State | None]:
+        """Return the chronicle of changes (`discovery.chronicle`), and what to name when replacing it."""
+        ...
+
+    async def change(self, upstream: str, known: bytes, changes: State) -> bool:
+        """Replace the chronicle if it is still the one `known`; tell whether it was."""
+        ...
+
     async def upstreams(self) -> list[str]:
         """Return the names of the upstreams something is known of."""
         ...

@@ -5,8 +5,8 @@ other, and no order matters. When the list is long, whoever reads it puts the su
 that changes nothing if another was faster. Evidence is stored compressed and sealed: it holds no values but small
 closed sets, yet what an API looks like is nobody else's business.
 
-Keys, per upstream: `gimbal:{c/NAME}:seen` (list), `:sources` and `:overrides` (sets), `:revisions` (hash); and
-`gimbal:contracts`, the names. All expire after `KEPT` without news.
+Keys, per upstream: `gimbal:{c/NAME}:seen` and `:looks` (lists), `:sources` and `:overrides` (sets), `:changes` (a
+string), `:revisions` (hash); and `gimbal:contracts`, the names. All expire after `KEPT` without news.
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ _COMPACT = Script(
     """
 )
 """Put a sum in the place of the first ARGV[2] pieces, if those are still the ones that were summed."""
+
+_SWAP = Script(
+    """
+    if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+    return 1
+    """
+)
+"""Put a value in the place of the one that was read, if it is still there."""
 
 _REVISE = Script(
     """
@@ -120,6 +129,15 @@ class RedisContracts:
         pieces: list[bytes] = await self._link.do("LRANGE", key, 0, -1)
         return await asyncio.to_thread(self._in_turn, pieces, key) if pieces else None
 
+    async def changes(self, upstream: str) -> tuple[bytes, State | None]:
+        key = _key(upstream, "changes")
+        sealed: bytes = await self._link.do("GET", key) or b""
+        return sealed, self._open(sealed, key) if sealed else None
+
+    async def change(self, upstream: str, known: bytes, changes: State) -> bool:
+        key = _key(upstream, "changes")
+        return bool(await self._link.run(_SWAP, key, known, self._seal(changes, key), KEPT))
+
     async def upstreams(self) -> list[str]:
         names: list[bytes] = await self._link.do("SMEMBERS", _NAMES)
         return sorted(name.decode() for name in names)
@@ -163,7 +181,7 @@ class RedisContracts:
         return Revision(number, float(at), digest.decode(), self._open(sealed, key))
 
     async def forget(self, upstream: str) -> None:
-        for part in ("seen", "sources", "looks", "overrides", "revisions"):
+        for part in ("seen", "sources", "looks", "changes", "overrides", "revisions"):
             await self._link.do("DEL", _key(upstream, part))
         await self._link.do("SREM", _NAMES, upstream)
 
