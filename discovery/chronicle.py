@@ -8,7 +8,7 @@ better (a removal that proves to be a rename) takes its place, one whose end is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from math import exp
@@ -68,24 +68,22 @@ def noted(
     last = max((operation.seen[-1].seq for operation in operations), default=0)
     since = news_since(kept, operations)
     judged = {unnamed(one.name): one for one in operations if one.seen[-1].seq > since}
-    events = {one.id: one for one in kept.events}
+    events = {one.id: _ended(one, judged, now) for one in kept.events}
     current = set()
-    for drift in told:
+    for drift in sorted(told, key=lambda one: one.evidence["answer"]):
         known = next((one for one in events.values() if _is_told_by(one, drift)), None)
+        if known is None and any(_is_shadow(drift, one) for one in events.values()):
+            continue
         if known is None:
-            known = Event(_id(drift), drift, now, revision)
-            events[known.id] = known
+            known = _ended(Event(_id(drift), drift, now, revision), judged, now)
         elif known.over is None:
-            events[known.id] = replace(known, drift=_agreed(known.drift, drift))
+            known = replace(known, drift=_agreed(known.drift, drift))
+        events[known.id] = known
         current.add(known.id)
     for one in list(events.values()):
-        operation = judged.get(unnamed(one.drift.operation))
-        if one.over is not None or operation is None:
-            continue
-        if one.id not in current and any(_says_more(drift, one.drift) for drift in told):
+        stale = one.over is None and one.id not in current and unnamed(one.drift.operation) in judged
+        if stale and any(_says_more(drift, one.drift) for drift in told):
             del events[one.id]
-        elif ending := over(one.drift, operation):
-            events[one.id] = replace(one, over=ending.at if ending.at >= 0 else now, ended=ending.seq)
     return Chronicle(_in_bounds(events.values()), last)
 
 
@@ -108,6 +106,24 @@ def _id(drift: Drift) -> str:
     """Return what a change is known by: replicas that find the same one give it the same id."""
     parts = (unnamed(drift.operation), drift.kind, drift.where, drift.pointer, str(drift.evidence["answer"]))
     return blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
+
+
+def _ended(event: Event, judged: Mapping[str, Operation], now: float) -> Event:
+    """Return an event, over if the answers of its operation prove it."""
+    operation = judged.get(unnamed(event.drift.operation))
+    if event.over is not None or operation is None or (end := over(event.drift, operation)) is None:
+        return event
+    return replace(event, over=end.at if end.at >= 0 else now, ended=end.seq)
+
+
+def _is_shadow(drift: Drift, event: Event) -> bool:
+    """Whether a drift is but what an event that is over looks like by now: it was so, and is as it was before."""
+    old = event.drift
+    if event.over is None or (unnamed(drift.operation), drift.where) != (unnamed(old.operation), old.where):
+        return False
+    places = {old.before, old.after} if old.kind in PAIRED else {old.pointer}
+    within = any(f"{drift.pointer}/".startswith(f"{place}/") for place in places)
+    return within and old.evidence["answer"] <= drift.evidence["answer"] <= event.ended
 
 
 def _is_told_by(event: Event, drift: Drift) -> bool:

@@ -103,7 +103,7 @@ class Stream:
                 one.body.hashes,
                 number(one.query.rows),
                 one.query.hashes,
-                one.refusals,
+                [list(told) for told in one.refusals],
             ]
             for one in self.seen
         ]
@@ -112,7 +112,7 @@ class Stream:
             "seen": seen,
             "shapes": [[list(row) for row in rows] for rows in shapes],
             "words": words,
-            "said": self.said,
+            "said": {kind: list(one) for kind, one in self.said.items()},
         }
 
     @classmethod

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from discovery import chronicle
-from discovery.announcements import Announcement, announcements
+from discovery.announcements import Announcement, announcement_as_object, announcements
 from discovery.chronicle import Chronicle, Event
 from discovery.drift import drifts_among, operations_of, templates_of
 from discovery.drift_telling import tell
 from discovery.drift_watch import Watch
 from discovery.evidence import State
+from discovery.exchange import Json
 from discovery.store import ContractStore
 from discovery.traffic import Evidence
 
@@ -34,12 +35,19 @@ class Changes:
     events: tuple[Event, ...] = ()
     announced: tuple[Announcement, ...] = ()
 
+    def facts(self, now: float) -> dict[str, Json]:
+        """Return it as `drift.json` has it. Announcements stand apart: nothing has changed by them yet."""
+        return {
+            "drift": [as_object(one) for one in self.events],
+            "announced": [announcement_as_object(one, now) for one in self.announced],
+        }
+
 
 async def judge(store: ContractStore, upstream: str, now: float | None = None) -> Changes | None:
     """Return what changed at `upstream`, kept from now on; None where nothing was learned of it."""
     at = time.time() if now is None else now
-    evidence, looks = await store.evidence(upstream), await store.remembered(upstream)
-    if evidence is None or looks is None:
+    evidence = await store.evidence(upstream)
+    if evidence is None or (looks := await store.remembered(upstream)) is None:
         return None
     overrides = await store.overrides(upstream)
     revision = await store.last_revision(upstream)

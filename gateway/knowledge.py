@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import asdict
-from typing import Any
 
 from discovery.contract_telling import in_depth, operations_of
-from discovery.drift import Drift, drifts, templates_of
-from discovery.drift_telling import tell
-from discovery.drift_watch import Watch
 from discovery.exchange import Json
 from discovery.store import ContractStore
 from discovery.traffic import Evidence
+from gateway.changes import judge
 
 
 class Knowledge:
@@ -43,22 +41,7 @@ class Knowledge:
         found = await asyncio.to_thread(lambda: in_depth(Evidence.load(state), overrides, method, path))
         return None if found is None else asdict(found)
 
-    async def drift(self, upstream: str) -> list[Json] | None:
-        found = await drifts_of(self._store, upstream)
-        return None if found is None else [as_object(one) for one in found]
-
-
-async def drifts_of(store: ContractStore, upstream: str) -> list[Drift] | None:
-    """Return what changed at `upstream`, most severe first; None where nothing was learned of it."""
-    evidence, looks = await store.evidence(upstream), await store.remembered(upstream)
-    if evidence is None or looks is None:
-        return None
-    overrides = await store.overrides(upstream)
-    return await asyncio.to_thread(
-        lambda: drifts(Watch.load(looks), templates_of(Evidence.load(evidence), overrides))
-    )
-
-
-def as_object(drift: Drift) -> dict[str, Any]:
-    """Return a drift as `gimbal drift --json` and `drift.json` have it."""
-    return {**asdict(drift), "evidence": dict(drift.evidence), "message": tell(drift)}
+    async def drift(self, upstream: str) -> dict[str, Json] | None:
+        """Return what changed (`drift`) and what the upstream announced (`announced`)."""
+        found = await judge(self._store, upstream)
+        return None if found is None else found.facts(time.time())

@@ -4,7 +4,8 @@
 number and bytes. As it fills, shapes that were seen before are taken in one by two, one by four, ...; unknown ones
 as long as there is room. What was dropped is counted in `dropped`.
 
-What is folded is added to the store every `FLUSH` seconds; a new revision is drawn when there is enough news.
+What is folded is added to the store every `FLUSH` seconds; a new revision is drawn when there is enough news,
+and changes are looked for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from discovery.exchange import Exchange, Response
 from discovery.openapi import document
 from discovery.store import ContractStore
 from discovery.traffic import Evidence, segments_of
+from gateway.changes import judge
 from gateway.leisure import TURN, Leisure
 from gateway.problems import LedgerUnavailable
 from policies.outcome import Outcome, Reading
@@ -42,6 +44,9 @@ FLUSH = 5.0
 
 NEWS = 0.1
 """Share of new exchanges that is worth drawing templates and a document anew."""
+
+JUDGING = 0.05
+"""Share of the time that looking for changes takes at most."""
 
 _TAKEN = {
     Outcome.SUCCESS: True,
@@ -69,6 +74,8 @@ class _News:
     folded: int = 0
     known: int = 0  # exchanges behind the last revision
     since: int = 0
+    unjudged: bool = False
+    judge_at: float = 0.0  # time.monotonic()
 
 
 @dataclass(slots=True)
@@ -134,6 +141,8 @@ class Learner:
         await self.flush()
         for upstream in list(self._news):
             await self.revise(upstream)
+            if self._news[upstream].unjudged:
+                await self.judge(upstream)
 
     async def _run(self) -> None:
         due = time.monotonic() + FLUSH
@@ -151,6 +160,8 @@ class Learner:
                 for upstream, news in list(self._news.items()):
                     if news.since >= max(1, NEWS * news.known):
                         await self.revise(upstream)
+                    if news.unjudged and time.monotonic() >= news.judge_at:
+                        await self.judge(upstream)
                 due = time.monotonic() + FLUSH
 
     def _turn(self) -> None:
@@ -187,6 +198,7 @@ class Learner:
                 watch = Watch(self.key)
                 await self.store.add(upstream, evidence.state())
                 news.since += count
+                news.unjudged = True
             except LedgerUnavailable as error:
                 evidence.merge(news.evidence)
                 watch.merge(news.watch)
@@ -206,6 +218,18 @@ class Learner:
         if news is not None:
             news.known, news.since = count, 0
         return number
+
+    async def judge(self, upstream: str) -> None:
+        """Look for changes in what was learned since, and keep them; then rest for many times as long."""
+        news = self._news[upstream]
+        began = time.monotonic()
+        try:
+            await judge(self.store, upstream)
+            news.unjudged = False
+        except LedgerUnavailable as error:
+            _log.warning("the changes of %s were not judged: %s", upstream, error)
+        ended = time.monotonic()
+        news.judge_at = ended + (ended - began) / JUDGING
 
 
 async def revise(store: ContractStore, upstream: str, base_url: str, now: float) -> tuple[int, int]:

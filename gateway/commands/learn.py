@@ -75,6 +75,7 @@ def learn(
 
 async def _learn(files: list[Path], upstream: str, base_url: str, again: bool, settings: Settings) -> Told:
     from discovery.contract import Contract
+    from gateway.changes import judge
     from gateway.compose import keys, open_contracts
     from gateway.learner import revise
 
@@ -94,6 +95,7 @@ async def _learn(files: list[Path], upstream: str, base_url: str, again: bool, s
             learned += count
         number, _ = await revise(contracts, upstream, base_url, time.time())
         revision = await contracts.revision(upstream)
+        await judge(contracts, upstream)
     operations = len(Contract(revision.document).operations) if revision is not None else 0
     return Told(upstream, learned, dict(skipped.most_common(TOLD)), operations, number)
 

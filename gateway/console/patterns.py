@@ -43,7 +43,8 @@ def _known(now: float) -> Facts:
         ],
         "places": [place, {**place, "pointer": "/note", "type": "string", "seen": 120, "between": [0.26, 0.35]}],
         "drift": [
-            {**drift, "severity": severity, "message": says} for severity in ("breaking", "warning", "info")
+            {**drift, "severity": severity, "message": says, "over": over}
+            for severity, over in (("breaking", None), ("warning", None), ("info", None), ("breaking", now))
         ],
     }
 

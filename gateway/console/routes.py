@@ -68,7 +68,7 @@ class Contracts(Protocol):
 
     async def operation(self, upstream: str, method: str, path: str) -> Facts | None: ...
 
-    async def drift(self, upstream: str) -> list[Json] | None: ...
+    async def drift(self, upstream: str) -> Facts | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +251,10 @@ class Console:
     async def _upstream(self, name: str) -> View:
         """What is configured of an upstream, what it was seen to do, and what of that changed."""
         facts = upstream_view(_known(self._upstreams, name, "upstream"))
-        known = drift = None
+        known = changed = None
         if self._contracts is not None:
-            known, drift = await self._contracts.operations(name), await self._contracts.drift(name)
-        return View("upstream", {**facts, "known": known, "drift": drift})
+            known, changed = await self._contracts.operations(name), await self._contracts.drift(name)
+        return View("upstream", {**facts, "known": known, "drift": None, "announced": None, **(changed or {})})
 
     async def _operation(self, name: str, operation: str) -> View:
         _known(self._upstreams, name, "upstream")
@@ -281,8 +281,8 @@ class Console:
             revision = _number(request, "revision", 0, 10**9) or None
             found = await self._contracts.openapi(name, revision)
         elif self._contracts is not None:
-            drifts = await self._contracts.drift(name)
-            found = None if drifts is None else {"upstream": name, "drift": drifts}
+            changed = await self._contracts.drift(name)
+            found = None if changed is None else {"upstream": name, **changed}
         if found is None:
             raise Stop(not_found(f"Nothing is known yet of the shapes of {name}."))
         return found

@@ -183,6 +183,7 @@ PLACE = {"pointer": "/id", "type": "string", "seen": 9, "of": 9, "between": (0.7
 GLANCE = {"method": "GET", "path": "/messages/{id}", "seen": 12, "accepted": 9, "statuses": {"200": 9, "404": 3}}
 GLANCE |= {"fields": 4, "of_items": False, "undecided": ()}
 DRIFT = {"kind": "field-added", "severity": "info", "operation": "GET /messages/{id}", "message": "it is <new>"}
+DRIFT["over"] = None
 
 
 class Known:
@@ -200,7 +201,7 @@ class Known:
         return {"operation": GLANCE, "parameters": [parameter], "parts": parts}
 
     async def drift(self, upstream):
-        return [DRIFT]
+        return {"drift": [DRIFT], "announced": [{"operation": "GET /messages/{id}", "message": "ends <soon>"}]}
 
 
 def test_contracts_are_told_where_there_are_some():
@@ -215,7 +216,7 @@ def test_an_upstreams_page_tells_what_it_was_seen_to_do_and_what_changed():
 
     page, facts = world.get("/-/upstreams/mail", HTML).body.decode(), read(world.get("/-/upstreams/mail.json"))
 
-    assert "it is &lt;new&gt;" in page
+    assert "it is &lt;new&gt;" in page and "ends &lt;soon&gt;" in page
     assert "/-/upstreams/mail/operation?of=GET%20%2Fmessages%2F%7Bid%7D" in page
     assert facts["known"][0]["path"] == "/messages/{id}"
     assert facts["drift"][0]["kind"] == "field-added"
