@@ -12,7 +12,7 @@ import pytest
 
 from discovery.adapt import Adaptation, back
 from discovery.amend import compose
-from discovery.drift import _operations, drifts
+from discovery.drift import drifts, operations_of
 from discovery.drift_watch import Watch
 from discovery.edits import Coerce, EnumMap, Form, Lost
 from discovery.exchange import Exchange, Request, Response
@@ -55,7 +55,7 @@ def seen(change: Change, *, seed: int = 1, pinned: Change = lambda body: body, a
             request = Request("GET", f"/customers/{customer['id']}".encode())
             watch.fold(Exchange("shop", request, Response(200, JSON, json.dumps(body).encode())))
     found = [d for d in drifts(watch, lambda place: "/customers/{id}") if d.where.startswith("response")]
-    operation = next(iter(_operations(watch, lambda place: "/customers/{id}")))
+    operation = next(iter(operations_of(watch, lambda place: "/customers/{id}")))
     pin = reduce(merged, map(shape_of, before[:10]), Shape())
     return compose(found, pin, [example_of(body) for body in after[-8:]], operation.seen, operation.words)
 
