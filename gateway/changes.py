@@ -50,7 +50,7 @@ async def judge(store: ContractStore, upstream: str, now: float | None = None) -
     if evidence is None or (looks := await store.remembered(upstream)) is None:
         return None
     overrides = await store.overrides(upstream)
-    revision = await store.last_revision(upstream)
+    revision = await store.latest(upstream)
     for _ in range(ROUNDS):
         known, state = await store.changes(upstream)
         before = chronicle.load(state) if state else Chronicle()
