@@ -181,12 +181,20 @@ PROBLEM_TYPES = {
         ),
         ProblemType(
             "bad-request",
-            "400",
+            "400 or 431",
             "The request cannot be read",
             "none",
-            "A control header, an address under /-/ or a body sent to the gateway itself is malformed. The detail "
-            "names it and what it should be.",
-            ("Correct what the detail names.",),
+            "The request is no HTTP/1.1 that can be read in one way only, or its head is too large; or a control "
+            "header, an address under /-/ or a body sent to the gateway itself is malformed. The detail tells.",
+            ("Correct what the detail names.", "A head that is too large: raise limits.headers."),
+        ),
+        ProblemType(
+            "internal",
+            "500",
+            "The gateway failed",
+            "the ledger says",
+            "Something went wrong in the gateway that is not the upstream's doing nor the caller's: a defect.",
+            ("Look at the call, and whether anything was sent: gimbal calls.", "Report what the log says."),
         ),
         ProblemType(
             "reply-missing",

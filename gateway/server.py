@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import logging
 import os
 import signal
 import socket
@@ -15,22 +14,15 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import uvicorn
-
-from gateway.asgi import Application, Protocol
 from gateway.clock import SystemClock
 from gateway.compose import Gateway, open_gateway, rules_of
 from gateway.console import Console
+from gateway.door import Door
 from gateway.engine import Engine
+from gateway.listening import GRACE, Listening
 from gateway.problems import ConfigError, GimbalError
 from gateway.settings import Settings
 from gateway.tokens import FILE, admin_token, capability, signing_key
-
-GRACE = 30
-"""Seconds calls under way may take to end after SIGTERM: the default patience of a caller."""
-
-KEEP_ALIVE = 75
-"""Seconds an idle connection of a caller is kept: longer than clients keep theirs, so that they close first."""
 
 
 def serve(settings: Settings) -> int:
@@ -66,7 +58,7 @@ def background(settings: Settings) -> Iterator[str]:
     try:
         yield base_url(listener)
     finally:
-        state["server"].should_exit = True
+        state["server"].stop()
         thread.join(GRACE)
 
 
@@ -133,34 +125,20 @@ async def _serve(
     ready: Callable[[Gateway], None],
     state: dict[str, Any] | None = None,
 ) -> int:
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a caller's malformed bytes are its own affair
     async with open_gateway(settings) as gateway:
         _spare_the_collector()
         signing = signing_key(settings.data, settings.key)
-        app = Application(
+        door = Door(
             gateway.gate,
             gateway.journal,
             console=console_of(settings, gateway, signing),
             callers=dict(settings.callers),
             capability=lambda call: capability(signing, call),
         )
-        config = uvicorn.Config(
-            app,
-            http=type("Bounded", (Protocol,), {"limit": settings.limits.headers}),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # they are the upstream's to read, not ours
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
-        )
-        server = _Server(config, lambda: ready(gateway))
+        server = Listening(door.receive, settings.limits.headers)
         if state is not None:
             state["server"] = server
-        await server.serve(sockets=[listener])
+        await server.run(listener, lambda: ready(gateway))
     return 0
 
 
@@ -173,30 +151,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """End in good order on SIGINT and SIGTERM; uvicorn would raise them again, past our own clean-up."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
 
 
 def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import httpx
 
 from discovery.exchange import Header, Headers
-from gateway.asgi import answer_headers, outcome_headers, too_large
+from gateway.answer_head import answer_headers, outcome_headers, too_large
 from gateway.compose import Gateway, open_gateway
 from gateway.gate import Arrival, Passed
 from gateway.problems import document

@@ -24,7 +24,6 @@ import select
 import sys
 from typing import Any
 
-import uvicorn.lifespan.off
 import uvloop
 
 import gateway.commands.serve
@@ -36,7 +35,7 @@ from tests.hostile.soak.points import Points, plant
 
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
-READY = (uvicorn.lifespan.off, uvloop, gateway.commands.serve, gateway.server)
+READY = (uvloop, gateway.commands.serve, gateway.server)
 """What a gateway imports late; here, so that no child has to."""
 
 
