@@ -380,6 +380,12 @@ local function keep(old, new, now)
   expire(old, new)
 end
 
+-- Write `old` again as it is: it may have been written over a connection that broke since, and what confirms a
+-- write does so for the connection's own.
+local function again(old)
+  redis.call('HSET', call, 'record', cmsgpack.pack(old))
+end
+
 -- Append sealed lines, each behind its length, and drop the oldest where there are too many.
 local function append(lines)
   if lines == '' then return end

@@ -50,6 +50,8 @@ def outcome_item(reply: Reply) -> str:
         item += f";degraded={reply.degraded}"
     if reply.contract is not None:
         item += f";contract={reply.contract}"
+    if reply.unconfirmed:
+        item += ";unconfirmed"
     return item
 
 

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit, urlunsplit
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, ResponseError
 
+from gateway.confirm import Confirm
 from gateway.link import CONNECT_TIMEOUT, TIMEOUT, Argument, Link, Script
-from gateway.problems import LedgerUnavailable
+from gateway.problems import LedgerUnavailable, Unconfirmed
 
 MOVES = 5
 """Times a command follows its slot: a reshard moves one once, a failover twice."""
@@ -32,12 +33,12 @@ KEYLESS = frozenset({"TIME", "PING", "INFO"})
 """Commands any node answers."""
 
 
-async def open_link(url: str) -> Link | ClusterLink:
+async def open_link(url: str, confirm: Confirm | None = None) -> Link | ClusterLink:
     """Return a link to the store at `url`, which says itself whether it is a cluster's node.
 
     A store that is away gets a plain link: whoever uses it first is told.
     """
-    link = Link(url)
+    link = Link(url, confirm=confirm)
     try:
         told = await link.do("INFO", "cluster")
     except LedgerUnavailable:
@@ -45,14 +46,22 @@ async def open_link(url: str) -> Link | ClusterLink:
     if b"cluster_enabled:1" not in told:
         return link
     await link.aclose()
-    return ClusterLink(url)
+    return ClusterLink(url, confirm=confirm)
 
 
 class ClusterLink:
     """Links to the nodes of the cluster that `url` is a node of. Belongs to one event loop."""
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        confirm: Confirm | None = None,
+    ) -> None:
         self._url = url
+        self._confirm = confirm
         self._timeouts = {"timeout": timeout, "connect_timeout": connect_timeout}
         self._seed = Link(url, timeout=timeout, connect_timeout=connect_timeout)
         self._nodes: dict[str, Link] = {}
@@ -84,6 +93,8 @@ class ClusterLink:
             address = await self._address(slot)
             try:
                 return await send(self._node(address))
+            except Unconfirmed:
+                raise
             except LedgerUnavailable as error:
                 match error.__cause__:
                     case MovedError() as moved:  # other nodes may not have heard of it yet
@@ -134,5 +145,5 @@ class ClusterLink:
             parts = urlsplit(self._url)
             user, at, _ = parts.netloc.rpartition("@")
             url = urlunsplit(parts._replace(netloc=f"{user}{at}{address}", path="/0"))
-            link = self._nodes[address] = Link(url, **self._timeouts)
+            link = self._nodes[address] = Link(url, confirm=self._confirm, **self._timeouts)
         return link

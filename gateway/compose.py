@@ -90,10 +90,11 @@ async def open_gateway(
             stack.callback(watch.cancel)
         store = open_store(url)
         try:
-            durability = await examine(store, embedded=engine is not None)
+            durability = await examine(store, embedded=engine is not None, confirm=settings.confirm)
         finally:
             await store.aclose()
-        ledger = RedisLedger(await open_link(url), Vault(keys(settings)))
+        firm = await open_link(url, settings.confirm) if settings.confirm is not None else None
+        ledger = RedisLedger(await open_link(url), Vault(keys(settings)), firm=firm)
         stack.push_async_callback(ledger.aclose)
         upstreams = {
             name: Known(rules, open_upstream(rules, (transports or {}).get(name)))

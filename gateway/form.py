@@ -137,11 +137,24 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class WaitTable(Table):
+    local: bool = True
+    """Until the store has it on its own disk (WAITAOF)."""
+    replicas: Annotated[int, Field(ge=0, le=16)] = 0
+    """And so many of its replicas have it."""
+    on: Literal["disk", "memory"] = "disk"
+    """Where replicas have it: on their disks (WAITAOF), or in their memory (WAIT)."""
+    timeout: Annotated[Duration, Field(gt=0, le=3)] = 1.0
+    """How long the store has for that: below the lease of a call (5 s)."""
+
+
 class StoreTable(Table):
     url: Annotated[str, BeforeValidator(store_url)] | None = None
     """`redis://`, `rediss://` or `unix://`; without it the embedded engine under `data`. May be `env:NAME`."""
     fsync: Literal["always", "everysec"] = "always"
     """When the embedded engine's journal reaches the disk: before a write is acknowledged, or a second later."""
+    wait: WaitTable | None = None
+    """What each transition of a call waits for beyond the store's word; without it nothing."""
 
 
 class CallbackTable(Table):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import nlargest
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from discovery.exchange import Headers, Request, Response
 from gateway._lua import IDLE, script
@@ -45,11 +45,14 @@ from gateway.ledger_values import (
 )
 from gateway.link import Link, Script
 from gateway.ports import About, Entry, Pending, Workflow
+from gateway.problems import Unconfirmed
 from gateway.vault import Vault
 from policies.actions import Claimed
 from policies.claims import SHARDS, Ask, Change, ChangeResult, State, noted, shard_of
 from policies.outcome import Outcome
 from policies.reply import Original
+
+T = TypeVar("T")
 
 KEPT = 30 * 86400.0
 """Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
@@ -67,21 +70,42 @@ class Now(Protocol):
 class RedisLedger:
     """The `Ledger` port over one `Link`. Belongs to one event loop; `aclose` it there.
 
-    `clock` is for tests alone: its time takes the place of the store's.
+    `firm` is a link that confirms (`gateway.confirm`): transitions go over it, so that what waits for the disk or
+    for replicas holds up nothing else. `clock` is for tests alone: its time takes the place of the store's.
     """
 
-    def __init__(self, link: Link | ClusterLink, vault: Vault, clock: Now | None = None) -> None:
+    def __init__(
+        self,
+        link: Link | ClusterLink,
+        vault: Vault,
+        clock: Now | None = None,
+        firm: Link | ClusterLink | None = None,
+    ) -> None:
         self._link = link
+        self._firm = firm or link
         self._vault = vault
         self._clock = clock
 
     async def aclose(self) -> None:
         await self._link.aclose()
+        await self._firm.aclose()
 
     async def claim(
         self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
     ) -> Claimed:
-        told, record, request, reply, items, original, goes = await self._run(
+        def read(said: Any) -> Claimed:
+            told, record, request, reply, items, original, goes = said
+            return Claimed(
+                load_told(told, load_record(record)),
+                request=load_request(self._open(call, "request", request)) if request else None,
+                reply=load_reply(self._open(call, "reply", reply)) if reply else None,
+                items=self._open(call, "items", items) if items else b"",
+                original=load_original(self._open(call, "original", original)) if original else None,
+                sent=load_request(self._open(call, "sent", goes)) if goes else None,
+            )
+
+        return await self._firmly(
+            read,
             CLAIM,
             call,
             pack(ask),
@@ -91,14 +115,6 @@ class RedisLedger:
             self._seal(call, "request", dump_request(about.request)),
             self._seal_sent(call, sent),
             *self._seal_credentials(call, credentials),
-        )
-        return Claimed(
-            load_told(told, load_record(record)),
-            request=load_request(self._open(call, "request", request)) if request else None,
-            reply=load_reply(self._open(call, "reply", reply)) if reply else None,
-            items=self._open(call, "items", items) if items else b"",
-            original=load_original(self._open(call, "original", original)) if original else None,
-            sent=load_request(self._open(call, "sent", goes)) if goes else None,
         )
 
     async def change(
@@ -114,7 +130,8 @@ class RedisLedger:
         original: Original | None = None,
         sent: Request | None = None,
     ) -> ChangeResult:
-        kept, record = await self._run(
+        return await self._firmly(
+            lambda said: load_changed(*said),
             CHANGE,
             call,
             fence,
@@ -126,7 +143,6 @@ class RedisLedger:
             self._seal_sent(call, sent),
             *self._seal_credentials(call, credentials),
         )
-        return load_changed(kept, record)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         answers = await asyncio.gather(*(self._run(RENEW, call, fence, lease) for call, fence in held))
@@ -177,8 +193,8 @@ class RedisLedger:
         return await self._operate(call, "hasten", b"", transcript)
 
     async def _operate(self, call: str, rule: str, reply: bytes, transcript: bytes) -> ChangeResult:
-        kept, record = await self._run(OPERATE, call, rule, reply, self._seal(call, "lines", transcript))
-        return load_changed(kept, record)
+        lines = self._seal(call, "lines", transcript)
+        return await self._firmly(lambda said: load_changed(*said), OPERATE, call, rule, reply, lines)
 
     async def due(self, shard: int, limit: int = 100) -> list[str]:
         """Let time do its work on `shard` (lapsed leases, ended waits); return calls whose time has come."""
@@ -258,6 +274,19 @@ class RedisLedger:
     async def _run(self, lua: Script, call: str, *arguments: str | bytes | int | float) -> Any:
         now = repr(self._clock.now()) if self._clock else ""
         return await self._link.run(lua, call_key(call), now, *arguments)
+
+    async def _firmly(
+        self, read: Callable[[Any], T], lua: Script, call: str, *arguments: str | bytes | int | float
+    ) -> T:
+        """Run a transition, and return what `read` makes of its answer once it is confirmed.
+
+        Raises `Unconfirmed` with the same where it is not.
+        """
+        now = repr(self._clock.now()) if self._clock else ""
+        try:
+            return read(await self._firm.run(lua, call_key(call), now, *arguments))
+        except Unconfirmed as error:
+            raise Unconfirmed(str(error), read(error.result)) from None
 
     async def _everywhere(self, ask: Any) -> list[Any]:
         return await asyncio.gather(*map(ask, range(SHARDS)))
@@ -342,6 +371,7 @@ elseif told == 'recorded' and new.workflow then
   redis.call('ZADD', shard .. 'open', 'XX', now, new.workflow)
 end
 keep(old, new, now)
+if told == 'resumed' and old == new then again(old) end
 if told == 'granted' or told == 'busy' or told == 'later' then
   return {told, packed(new), false, false, false, false, false}
 end
@@ -366,6 +396,8 @@ if kept then
   if ARGV[9] then redis.call('HSET', call, 'credentials', ARGV[9]) end
   append(ARGV[5])
   keep(old, new, now)
+elseif old then
+  again(old)
 end
 return {kept and 1 or 0, packed(new)}
 """)

@@ -2,7 +2,8 @@
 
 Promises: answers come back in the order of commands; a connection that fails, fails exactly the commands in
 flight (their effect is unknown) and none that was not yet sent: those go over the next connection. A store that
-does not answer within `timeout` counts as failed. Every failure is `LedgerUnavailable`.
+does not answer within `timeout` counts as failed. Every failure is `LedgerUnavailable`. Where commands are to be
+confirmed, one `Confirm` is asked for all of one write, and no answer is handed out before its own.
 
 Connecting (TLS, AUTH, SELECT, unix sockets) and parsing are redis-py's and hiredis's; redis-py's own pipelines
 cost four times the CPU at 32 concurrent callers (docs: why).
@@ -19,7 +20,8 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway.problems import LedgerUnavailable
+from gateway.confirm import Confirm
+from gateway.problems import LedgerUnavailable, Unconfirmed
 
 Argument: TypeAlias = str | bytes | int | float
 
@@ -41,7 +43,16 @@ class Script:
 class Link:
     """A pipelined connection, made when first needed and again after a failure. Belongs to one event loop."""
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        confirm: Confirm | None = None,
+    ) -> None:
+        self._confirm = confirm
+        self._asks: tuple[asyncio.Future[Any], ...] = ()  # of the write to come: what confirms it
         self._pool = ConnectionPool.from_url(
             url, protocol=2, socket_timeout=None, socket_connect_timeout=connect_timeout
         )
@@ -62,13 +73,16 @@ class Link:
 
     async def do(self, *command: Argument) -> Any:
         """Send one command and return its answer."""
-        return await self._answer(self._enqueue(command))
+        return await self._answer(self._enqueue(command), self._asks)
 
     async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
-        """Run `script` on `key` and return its answer. A store that does not know it (any more) is told it."""
+        """Run `script` on `key` and return its answer. A store that does not know it (any more) is told it.
+
+        Raises `Unconfirmed` with the answer where the link confirms and the store did not.
+        """
         sent = self._enqueue(("EVALSHA", script.sha, 1, key, *arguments))
         try:
-            return await self._answer(sent)
+            return await self._answer(sent, self._asks)
         except LedgerUnavailable as error:
             if not isinstance(error.__cause__, NoScriptError):
                 raise
@@ -80,9 +94,8 @@ class Link:
             self._writer.cancel()
             self._writer = None
         self._fail(LedgerUnavailable("the connection to the store was closed"))
-        for _, future in self._queue:
+        for _, future in self._take_queue():
             _set_error(future, LedgerUnavailable("the connection to the store was closed; nothing was sent"))
-        self._queue.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _enqueue(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
@@ -91,14 +104,29 @@ class Link:
             self._writer = loop.create_task(self._write())
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.append((hiredis.pack_command(command), future))  # type: ignore[arg-type]
+        if self._confirm is not None and not self._asks:
+            self._asks = tuple(loop.create_future() for _ in self._confirm.commands())
+            for ask in self._asks:
+                ask.add_done_callback(_heard)
         self._wake.set()
         return future
 
-    async def _answer(self, future: asyncio.Future[Any]) -> Any:
+    async def _answer(self, future: asyncio.Future[Any], asks: tuple[asyncio.Future[Any], ...]) -> Any:
         answer = await future
         if isinstance(answer, ResponseError):
             raise LedgerUnavailable(f"the store refused: {answer}") from answer
+        if asks and self._confirm is not None and (lacking := self._confirm.lacks([await ask for ask in asks])):
+            raise Unconfirmed(lacking, answer)
         return answer
+
+    def _take_queue(self) -> list[tuple[bytes, asyncio.Future[Any]]]:
+        """Return what is to be sent, with what asks for its confirmation behind it."""
+        queue, self._queue = self._queue, []
+        asks, self._asks = self._asks, ()
+        if self._confirm is not None and asks:
+            for command, ask in zip(self._confirm.commands(), asks, strict=True):
+                queue.append((hiredis.pack_command(command), ask))  # type: ignore[arg-type]
+        return queue
 
     async def _write(self) -> None:
         """Send what was queued since the last turn, connecting first where need be."""
@@ -110,11 +138,10 @@ class Link:
             except (RedisError, OSError, TimeoutError) as error:
                 failure = LedgerUnavailable(f"the store cannot be reached ({error}); nothing was sent")
                 failure.__cause__ = error
-                queue, self._queue = self._queue, []
-                for _, future in queue:
+                for _, future in self._take_queue():
                     _set_error(future, failure)
                 continue
-            queue, self._queue = self._queue, []
+            queue = self._take_queue()
             if not queue:
                 continue
             now = asyncio.get_running_loop().time()
@@ -188,6 +215,12 @@ class Link:
         task = loop.create_task(connection.disconnect(nowait=True))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """An error that several commands share is told by each of them; here it only counts as heard."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _set_error(future: asyncio.Future[Any], error: Exception) -> None:

@@ -4,6 +4,7 @@
     |- ConfigError          a setting is wrong; says which, where and what to do        (exit 2)
     |- EngineError          the embedded store cannot start; says why and what to do    (exit 3)
     |- LedgerUnavailable    the store is away or refused; nothing was changed that we know of
+    |  |- Unconfirmed       it was changed, but not confirmed as `store.wait` demands; may be lost with the store
     |- Refused              we will not do that (egress, tokens, unsafe settings)       (exit 4)
 
 An upstream's refusal is a value (`Response`, `Fault`), never an exception.
@@ -12,6 +13,7 @@ An upstream's refusal is a value (`Response`, `Fault`), never an exception.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from policies.reply import Problem
 
@@ -35,6 +37,14 @@ class EngineError(GimbalError):
 
 class LedgerUnavailable(GimbalError):
     exit_code = 3
+
+
+class Unconfirmed(LedgerUnavailable):
+    """`result` is what the store answered."""
+
+    def __init__(self, text: str, result: Any) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class Refused(GimbalError):

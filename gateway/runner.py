@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 import orjson
@@ -23,7 +23,7 @@ from discovery.exchange import Exchange, Fault, Json, Request, Response
 from gateway.pace import Circuit
 from gateway.pace import Pace as Pacer
 from gateway.ports import About, Adapting, Clock, Ledger
-from gateway.problems import LedgerUnavailable
+from gateway.problems import LedgerUnavailable, Unconfirmed
 from gateway.streamed import Streamed, StreamingUpstream
 from policies.actions import (
     Act,
@@ -50,6 +50,7 @@ from policies.claims import (
     HELD,
     LEASE,
     RENEWAL,
+    Change,
     ChangeResult,
     Granted,
     Kept,
@@ -73,6 +74,11 @@ CLAIM_PAUSES = (0.05, 0.2)
 COMMIT_PATIENCE = 5.0
 """Seconds a caller is held while the store cannot take the answer that came. An engine restarts in one."""
 
+UNCONFIRMED = 5.0
+"""Seconds after which a call goes on whose mark the store did not confirm: a replica is back in some."""
+
+UNMARKED = "the store did not confirm the mark that it may be sent; nothing was sent"
+
 Observe = Callable[[Exchange, Reading], None]
 
 
@@ -92,6 +98,7 @@ class _Told:
     lines: list[bytes] = field(default_factory=list)
     sent_at: float = 0.0
     stream: Streamed | None = None
+    unconfirmed: bool = False  # a change was kept, but not as firmly as `store.wait` demands
 
     def say(self, date: float, did: str, **members: Json) -> None:
         self.lines.append(orjson.dumps({"at": round(date, 3), "did": did, **members}))
@@ -195,6 +202,8 @@ class Runner:
         except StopIteration as end:
             reply: Reply = end.value
             stream, told.stream = told.stream, None
+            if told.unconfirmed:
+                reply = replace(reply, unconfirmed=True)
             return reply, stream if isinstance(reply.answer, Response) else None
         finally:
             self._release(call.id, told)
@@ -231,9 +240,12 @@ class Runner:
     async def _claim(self, action: Claim, call: Call, about: About, told: _Told) -> Claimed:
         before = self._clock.monotonic()
         try:
-            claimed = await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
-        except LedgerUnavailable:
-            claimed = await self._claim_again(action, call, about)
+            claimed = await self._ask(action, call, about)
+        except Unconfirmed as error:
+            claimed = error.result  # what is told of a step that others act on, or that ended, promises nothing
+            if isinstance(claimed.result, Granted):
+                self.background(self._give_back(call.id, claimed.result.record))
+                raise
         if isinstance(claimed.result, Granted):
             record = claimed.result.record
             told.say(
@@ -248,13 +260,15 @@ class Runner:
             self._hold(call.id, told.held)
         return claimed
 
-    async def _claim_again(self, action: Claim, call: Call, about: About) -> Claimed:
-        """The store did not answer. If it took the claim all the same, the same owner is granted it again."""
-        for pause in CLAIM_PAUSES[:-1]:
-            await self._clock.sleep(pause)
-            with contextlib.suppress(LedgerUnavailable):
+    async def _ask(self, action: Claim, call: Call, about: About) -> Claimed:
+        """Claim; where the store does not answer, again: if it took the claim, its owner is granted it again."""
+        for pause in CLAIM_PAUSES:
+            try:
                 return await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
-        await self._clock.sleep(CLAIM_PAUSES[-1])
+            except Unconfirmed:
+                raise
+            except LedgerUnavailable:
+                await self._clock.sleep(pause)
         return await self.ledger.claim(call.id, about, action.ask, action.credentials, action.sent)
 
     async def _commit(self, action: Commit, call: Call, told: _Told) -> ChangeResult:
@@ -273,6 +287,14 @@ class Runner:
         before = self._clock.monotonic()
         try:
             done = await self._change(action, call.id, held.record.fence, transcript)
+            told.unconfirmed = False
+        except Unconfirmed as error:
+            done = error.result
+            if wish.state is State.SENDING:
+                if isinstance(done, Kept):
+                    self.background(self._give_back(call.id, done.record))
+                raise
+            told.unconfirmed = True
         except LedgerUnavailable:
             if wish.state is State.SENDING:
                 raise
@@ -297,6 +319,17 @@ class Runner:
             sent=action.sent,
         )
 
+    async def _give_back(self, call: str, record: Record) -> None:
+        """The mark that we may send is not confirmed, so nothing was sent: let the call wait a moment, for whoever
+        asks again or sweeps. Where that fails too, its lease ends."""
+        if record.state not in (State.CLAIMED, State.SENDING):
+            return
+        told = _Told()
+        told.say(self._clock.now(), "change", state="waiting", effect="none", why=UNMARKED, outcome=None)
+        soon = Change(State.WAITING, not_before=record.lease_until - LEASE + UNCONFIRMED)
+        with contextlib.suppress(LedgerUnavailable):
+            await self.ledger.change(call, record.fence, soon, transcript=told.take())
+
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
         """The store is away, and what came must not be lost: try on, then owe it and end as if it were kept.
 
@@ -318,6 +351,8 @@ class Runner:
             delay = min(delay * 2, 2.0)
             try:
                 done = await self._change(action, call, fence, transcript)
+            except Unconfirmed as error:
+                done = error.result
             except LedgerUnavailable:
                 continue
             match done:

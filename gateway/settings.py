@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from gateway.confirm import Confirm
 from gateway.form import (
     File,
     IdempotencyTable,
@@ -27,6 +28,7 @@ from gateway.form import (
     OperationTable,
     RateTable,
     UpstreamTable,
+    WaitTable,
     is_table,
 )
 from gateway.problems import ConfigError, Refused
@@ -74,6 +76,7 @@ class Settings:
     store: str | None = field(repr=False)
     data: Path
     fsync: Literal["always", "everysec"] = "always"
+    confirm: Confirm | None = None
     workers: int = 1
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
@@ -185,6 +188,7 @@ class _Reading:
             store=store,
             data=data.absolute(),
             fsync=form.store.fsync,
+            confirm=_confirm(form.store.wait),
             workers=form.workers,
             callers=callers,
             limits=Limits(form.limits.body, form.limits.headers),
@@ -321,6 +325,12 @@ class _Reading:
 
 def _idempotency(table: IdempotencyTable) -> Idempotency:
     return Idempotency(table.carrier, table.name, table.window, table.stores, table.replayed)
+
+
+def _confirm(table: WaitTable | None) -> Confirm | None:
+    if table is None or not (table.local or table.replicas):
+        return None
+    return Confirm(table.local, table.replicas, table.on == "memory", table.timeout)
 
 
 def _rate(table: RateTable | None) -> Rate | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,12 +17,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError, ResponseError
 
+from gateway.confirm import Confirm
 from gateway.problems import ConfigError, EngineError, Refused
 
 SCHEMES = ("redis", "rediss", "unix")
 
 FLOOR = (6, 2)
 """The oldest store our scripts run on: GETDEL, and what Lua may do."""
+
+WAITAOF_SINCE = (7, 2)
 
 TIMEOUT = 5.0
 """Seconds for one command: as long as a lease, since after that the answer is of no use to a holder."""
@@ -69,10 +72,17 @@ class Durability:
     embedded: bool
     run_id: str
     warnings: tuple[str, ...] = ()
+    confirm: Confirm | None = None
 
     @property
     def promise(self) -> str:
-        return PROMISES[self.fsync]
+        if self.confirm is None:
+            return PROMISES[self.fsync]
+        return (
+            f"{self.confirm.promise}; else {PROMISES[self.fsync]}"
+            if not self.confirm.local
+            else self.confirm.promise
+        )
 
 
 def open_store(url: str) -> Redis:
@@ -100,17 +110,41 @@ def open_store(url: str) -> Redis:
         raise ConfigError(f"the store's URL is wrong: {error}") from error
 
 
-async def examine(store: Redis, *, embedded: bool = False, patience: float = LOADING_PATIENCE) -> Durability:
+async def examine(
+    store: Redis, *, embedded: bool = False, patience: float = LOADING_PATIENCE, confirm: Confirm | None = None
+) -> Durability:
     """Return what `store` promises, waiting `patience` seconds for one that is still loading.
 
-    Raises `EngineError` for one that is away, too old, read-only or closed to us, `Refused` for one that evicts.
+    Raises `EngineError` for one that is away, too old, read-only or closed to us, `Refused` for one that evicts
+    or can never `confirm` what it is to.
     """
     try:
         said = await _loaded(store, patience)
         fsync = await _fsync(store, said)
     except (RedisError, OSError) as error:
         raise EngineError(_refusal(error)) from error
-    return durability(said, fsync, embedded)
+    found = durability(said, fsync, embedded)
+    return found if confirm is None else confirming(found, confirm)
+
+
+def confirming(found: Durability, confirm: Confirm) -> Durability:
+    """Return `found` as it is when each transition waits for `confirm`; `Refused` where that never comes."""
+    version = tuple(int(part) for part in found.version.split(".")[:2])
+    if any(name == "WAITAOF" for name, *_ in confirm.commands()) and version < WAITAOF_SINCE:
+        raise Refused(
+            f"store.wait: {found.engine} {found.version} knows no WAITAOF (7.2 does): "
+            'upgrade it, or wait for replicas alone: wait = { local = false, replicas = 1, on = "memory" }'
+        )
+    if confirm.local and found.fsync in (Fsync.NONE, Fsync.NO):
+        raise Refused(
+            f"store.wait: the store never says when a write is on its disk (appendfsync is {found.fsync}): "
+            "set appendonly yes and appendfsync always or everysec, or local = false"
+        )
+    warnings = [text for text in found.warnings if not (confirm.local and text.startswith("appendfsync"))]
+    if confirm.replicas > found.replicas:
+        missing = f"store.wait: {found.replicas} of {confirm.replicas} replicas are connected"
+        warnings.append(f"{missing}: nothing is sent until the rest are")
+    return replace(found, warnings=tuple(warnings), confirm=confirm)
 
 
 def durability(said: Mapping[str, Any], fsync: Fsync, embedded: bool) -> Durability:

@@ -38,7 +38,8 @@ class Original:
 class Reply:
     """The answer to one call, with the call's fate.
 
-    `retry_after` (seconds) says when a repeat makes sense; `location` says that the call can be watched.
+    `retry_after` (seconds) says when a repeat makes sense; `location` says that the call can be watched;
+    `unconfirmed`, that the store has not confirmed the record as firmly as it was configured to.
     """
 
     answer: Response | Problem
@@ -50,6 +51,7 @@ class Reply:
     adapted: int = 0
     degraded: int = 0
     contract: int | None = None
+    unconfirmed: bool = False
 
     def with_attempts(self, attempts: int) -> Reply:
         return replace(self, attempts=attempts)

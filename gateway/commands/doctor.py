@@ -149,7 +149,7 @@ async def _store(settings: Settings) -> list[Finding]:
             url = settings.store
         client = open_store(url)
         try:
-            found = await examine(client, embedded=engine is not None, patience=PATIENCE)
+            found = await examine(client, embedded=engine is not None, patience=PATIENCE, confirm=settings.confirm)
         finally:
             await client.aclose()
     except GimbalError as error:

@@ -139,7 +139,7 @@ def test_unknown_keys_are_errors_in_the_environment():
 
 
 def test_an_unknown_key_like_no_other_is_told_which_there_are():
-    assert complaint("[store]\nzzzz = 1") == "gimbal.toml:2: store.zzzz: unknown key; known here: url, fsync"
+    assert complaint("[store]\nzzzz = 1") == "gimbal.toml:2: store.zzzz: unknown key; known here: url, fsync, wait"
 
 
 def test_lines_are_found_in_tables_of_tables():
