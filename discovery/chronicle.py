@@ -8,7 +8,7 @@ better (a removal that proves to be a rename) takes its place, one whose end is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from math import exp
@@ -26,8 +26,9 @@ PAIRED = ("field-renamed", "field-moved")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change. `found` is when it was told first, `revision` the contract's then; `over` since when it no
-    longer holds, `acknowledged` when a person said they know; all in epoch seconds."""
+    """One change. Epoch seconds: `found` is when it was told first, `over` since when it no longer holds,
+    `acknowledged` when a person said they know, `notified` when a receiver of notices was told. `revision` is the
+    contract's when it was found."""
 
     id: str
     drift: Drift
@@ -36,6 +37,7 @@ class Event:
     over: float | None = None
     ended: int = 0  # the number of the exchange it was over with
     acknowledged: float | None = None
+    notified: float | None = None
 
     @property
     def confidence(self) -> float:
@@ -93,13 +95,18 @@ def news_since(kept: Chronicle, operations: Sequence[Operation]) -> int:
 
 
 def acknowledged(kept: Chronicle, ids: Iterable[str], now: float) -> Chronicle:
-    """Return the chronicle in which a person knows of the events named; their own words stay where they were."""
+    """Return the chronicle in which a person knows of the events named."""
+    return _marked(kept, ids, lambda one: one if one.acknowledged is not None else replace(one, acknowledged=now))
+
+
+def notified(kept: Chronicle, ids: Iterable[str], now: float) -> Chronicle:
+    """Return the chronicle in which somebody was told of the events named."""
+    return _marked(kept, ids, lambda one: replace(one, notified=now))
+
+
+def _marked(kept: Chronicle, ids: Iterable[str], mark: Callable[[Event], Event]) -> Chronicle:
     named = set(ids)
-    events = tuple(
-        replace(one, acknowledged=now) if one.id in named and one.acknowledged is None else one
-        for one in kept.events
-    )
-    return replace(kept, events=events)
+    return replace(kept, events=tuple(mark(one) if one.id in named else one for one in kept.events))
 
 
 def _id(drift: Drift) -> str:

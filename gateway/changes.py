@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,15 +60,28 @@ async def judge(store: ContractStore, upstream: str, now: float | None = None) -
     return Changes(after.events, tuple(announced))
 
 
-async def acknowledge(store: ContractStore, upstream: str, ids: Collection[str], now: float) -> list[Event]:
-    """Keep that a person knows of the events whose ids begin so (`all`: of all of them); return those."""
+async def amend(
+    store: ContractStore, upstream: str, change: Callable[[Chronicle], Chronicle]
+) -> tuple[Event, ...]:
+    """Replace the chronicle by what `change` makes of it; return its events."""
     while True:
         known, state = await store.changes(upstream)
         before = chronicle.load(state) if state else Chronicle()
-        found = [one for one in before.events if "all" in ids or any(one.id.startswith(part) for part in ids)]
-        after = chronicle.acknowledged(before, {one.id for one in found}, now)
+        after = change(before)
         if after == before or await store.change(upstream, known, after.state()):
-            return found
+            return after.events
+
+
+async def acknowledge(store: ContractStore, upstream: str, ids: Collection[str], now: float) -> list[Event]:
+    """Keep that a person knows of the events whose ids begin so (`all`: of all of them); return those."""
+
+    def meant(event: Event) -> bool:
+        return "all" in ids or any(event.id.startswith(part) for part in ids)
+
+    def change(kept: Chronicle) -> Chronicle:
+        return chronicle.acknowledged(kept, [one.id for one in kept.events if meant(one)], now)
+
+    return [one for one in await amend(store, upstream, change) if meant(one)]
 
 
 def _judged(

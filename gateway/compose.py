@@ -16,6 +16,7 @@ from gateway.adapter import Adapter
 from gateway.clock import SystemClock
 from gateway.cluster import open_link
 from gateway.contracts import RedisContracts
+from gateway.drift_notices import DriftNotices
 from gateway.engine import Engine
 from gateway.gate import Gate, Known
 from gateway.journal import Journal
@@ -107,7 +108,6 @@ async def open_gateway(
         bases = {name: rules.base_url for name, rules in settings.upstreams.items()}
         learner = Learner(contracts, keys(settings)[0], bases)
         stack.push_async_callback(learner.aclose)
-        learner.start()
         journal = Journal()
         told = {receiver.name for receiver in settings.callbacks}
         adapter = Adapter(
@@ -134,8 +134,11 @@ async def open_gateway(
         gate.runner.listen(lookups.observe)
         stack.push_async_callback(_cancel, asyncio.create_task(lookups.run()))
         retention = settings.retention
-        notices = Notices(settings.callbacks, ledger, gate.runner, kept=retention.ended)
+        notices = Notices(settings.callbacks + settings.drift, ledger, gate.runner, kept=retention.ended)
         stack.push_async_callback(notices.aclose)
+        if settings.drift:
+            learner.on_changes = DriftNotices(notices, contracts).tell
+        learner.start()
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended, notices=notices)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
         yield Gateway(gate, ledger, journal, Knowledge(contracts), adapter, durability, engine, url)

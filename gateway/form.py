@@ -159,7 +159,7 @@ class StoreTable(Table):
 
 class CallbackTable(Table):
     url: Annotated[str, BeforeValidator(receiver_url)]
-    """Where the end of a call is told that its caller did not wait for: a POST, signed."""
+    """Where it is told: a POST, signed."""
     secret: str
     """What it is signed with: `whsec_` and base64, or any text, as `env:NAME` or `file:PATH`. Never shown."""
     timeout: Duration = 15.0
@@ -296,6 +296,8 @@ class File(Table):
     """How long records are kept."""
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
     """Who is told how calls ended that nobody waited for, by workflow type; `default` is for all other types."""
+    drift: dict[str, CallbackTable] = Field(default_factory=dict)
+    """Who is told what changed at an upstream, by its name; `default` is for all other upstreams."""
     upstreams: dict[Annotated[str, BeforeValidator(upstream_name)], UpstreamTable] = Field(default_factory=dict)
     """The APIs that may be called, by name."""
 

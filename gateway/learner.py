@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from discovery.exchange import Exchange, Response
 from discovery.openapi import document
 from discovery.store import ContractStore
 from discovery.traffic import Evidence, segments_of
-from gateway.changes import judge
+from gateway.changes import Changes, judge
 from gateway.leisure import TURN, Leisure
 from gateway.problems import LedgerUnavailable
 from policies.outcome import Outcome, Reading
@@ -87,6 +87,7 @@ class Learner:
     bases: Mapping[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     failed: int = 0
+    on_changes: Callable[[str, Changes], Awaitable[None]] | None = None
     _queue: deque[tuple[Exchange, bool]] = field(default_factory=deque)
     _bytes: int = 0
     _seen: set[tuple[str, str, tuple[str, ...], int]] = field(default_factory=set)
@@ -127,6 +128,10 @@ class Learner:
         return self._tick % (2 if filled < 0.75 else 4 if filled < 0.9 else 16) == 0
 
     def start(self) -> None:
+        """Begin to learn; what others learned while we were away is judged first, if changes are told on."""
+        if self.on_changes is not None:
+            for upstream in self.bases:
+                self._news[upstream] = _News(Evidence(self.key), Watch(self.key), unjudged=True)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
@@ -224,7 +229,9 @@ class Learner:
         news = self._news[upstream]
         began = time.monotonic()
         try:
-            await judge(self.store, upstream)
+            changes = await judge(self.store, upstream)
+            if changes is not None and self.on_changes is not None:
+                await self.on_changes(upstream, changes)
             news.unjudged = False
         except LedgerUnavailable as error:
             _log.warning("the changes of %s were not judged: %s", upstream, error)

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from gateway.confirm import Confirm
 from gateway.form import (
+    CallbackTable,
     File,
     IdempotencyTable,
     LookupTable,
@@ -41,7 +42,7 @@ from gateway.sources import (
     from_file,
     from_flags,
 )
-from policies.notices import Receiver, callback_name, key_of
+from policies.notices import Receiver, callback_name, drift_name, key_of
 from policies.rules import Idempotency, Lookup, OperationRule, Rate, UpstreamRules
 
 SHORTEST = 16
@@ -83,6 +84,7 @@ class Settings:
     retention: Retention = Retention()
     upstreams: Mapping[str, UpstreamRules] = field(default_factory=dict)
     callbacks: tuple[Receiver, ...] = ()
+    drift: tuple[Receiver, ...] = ()
     key: str | None = field(default=None, repr=False)
     default_workflow: tuple[str, str] | None = None  # type and id for calls without identity (`gimbal run`)
     json: bool = False  # say the banner of `serve` as JSON
@@ -173,7 +175,8 @@ class _Reading:
         store = self._secret(("store", "url"), form.store.url) if form.store.url else None
         callers = self._callers()
         upstreams = {name: self._upstream(name, table) for name, table in form.upstreams.items()}
-        callbacks = self._callbacks() if self.secrets else ()
+        callbacks = self._receivers("callbacks", form.callbacks, callback_name)
+        drift = self._receivers("drift", form.drift, drift_name)
         self._stray_variables()
         if self.problems:
             raise ConfigError("\n".join(self.problems))
@@ -194,7 +197,8 @@ class _Reading:
             limits=Limits(form.limits.body, form.limits.headers),
             retention=Retention(form.retention.idle, form.retention.ended, form.retention.keys),
             upstreams=upstreams,
-            callbacks=tuple(callbacks),
+            callbacks=callbacks,
+            drift=drift,
             key=self.environ.get("GIMBAL_KEY") or None,
             file=self.path,
             shown=tuple(shown(form, self.sources, data.absolute())),
@@ -225,23 +229,25 @@ class _Reading:
                 found[name] = token
         return found
 
-    def _callbacks(self) -> list[Receiver]:
+    def _receivers(
+        self, section: str, tables: Mapping[str, CallbackTable], named: Callable[[str], str]
+    ) -> tuple[Receiver, ...]:
         found = []
-        for name, table in self.form.callbacks.items():
-            at: Where = ("callbacks", name)
+        for name, table in tables.items() if self.secrets else ():
+            at: Where = (section, name)
             if not REFERENCE.fullmatch(table.secret):
                 self._warn((*at, "secret"), 'stands in plain text; name it instead: secret = "env:…" or "file:…"')
             if table.url.startswith("http://") and not is_loopback(urlsplit(table.url).hostname or ""):
-                self._warn((*at, "url"), "http:// sends replies in the clear; use https://")
+                self._warn((*at, "url"), "http:// sends notices in the clear; use https://")
             secret = self._secret((*at, "secret"), table.secret)
             try:
                 if secret is not None and len(key_of(secret)) < SHORTEST:
                     self._problem((*at, "secret"), f"has fewer than {SHORTEST} bytes, which can be guessed")
                 elif secret is not None:
-                    found.append(Receiver(callback_name(name), table.url, secret, table.timeout))
+                    found.append(Receiver(named(name), table.url, secret, table.timeout))
             except ValueError as error:
                 self._problem((*at, "secret"), str(error))
-        return found
+        return tuple(found)
 
     def _upstream(self, name: str, table: UpstreamTable) -> UpstreamRules:
         at: Where = ("upstreams", name)

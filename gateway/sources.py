@@ -23,7 +23,7 @@ PLAIN: dict[str, Where] = {
     "GIMBAL_DATA": ("data",),
 }
 KNOWN = {*PLAIN, "GIMBAL_CONFIG", "GIMBAL_DEBUG", "GIMBAL_KEY", "GIMBAL_URL"}
-MAPS = {"upstreams": 1, "callers": 1, "callbacks": 1, "headers": 3}
+MAPS = {"upstreams": 1, "callers": 1, "callbacks": 1, "drift": 1, "headers": 3}
 """Tables whose keys are names of the user's own, and the depth they stand at."""
 
 KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""

@@ -47,7 +47,7 @@ class Receiver:
 
 
 DEFAULT = "default"
-"""The callback of the workflow type of that name, and of every type that has none of its own."""
+"""The receiver for the workflow type, or the upstream, of that name, and for all that have none of their own."""
 
 
 def callback_name(type: str) -> str:
@@ -57,10 +57,21 @@ def callback_name(type: str) -> str:
 
 def callback_of(type: str, known: Container[str]) -> str | None:
     """Return the receiver among `known` that is told of ends in workflows of `type`; None: there is none."""
-    for name in (callback_name(type), callback_name(DEFAULT)):
-        if name in known:
-            return name
-    return None
+    return _first_of((callback_name(type), callback_name(DEFAULT)), known)
+
+
+def drift_name(upstream: str) -> str:
+    """Return the name of the receiver that is told what changed at `upstream`."""
+    return f"drift:{upstream}"
+
+
+def drift_receiver_of(upstream: str, known: Container[str]) -> str | None:
+    """Return the receiver among `known` that is told what changed at `upstream`; None: there is none."""
+    return _first_of((drift_name(upstream), drift_name(DEFAULT)), known)
+
+
+def _first_of(names: tuple[str, str], known: Container[str]) -> str | None:
+    return next((name for name in names if name in known), None)
 
 
 def key_of(secret: str) -> bytes:
