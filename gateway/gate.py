@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from discovery.constant import constant
 from discovery.exchange import Headers, Request
 from gateway import identity
+from gateway.forward import find_upstream
 from gateway.identity import Claimant, Malformed
 from gateway.ports import About, Adapting, Clock, Ledger, Pending
 from gateway.problems import LedgerUnavailable
@@ -198,16 +199,14 @@ class Gate:
 
     def by_host(self, method: str, target: bytes, headers: Headers, caller: str) -> Arrival | Problem:
         """Return whom an absolute target (a forward proxy's) is for: the upstream whose base URL it lies under."""
-        found = ""
-        most = b""  # of two that lie one under the other, the longer base URL: its credentials are meant
-        for name, known in self.upstreams.items():
-            base = known.rules.base_url.encode()
-            if len(base) > len(most) and (target == base or target.startswith((base + b"/", base + b"?"))):
-                found, most = name, base
-        if found:
-            rest = target[len(most) :]
-            return Arrival(found, method, rest if rest[:1] == b"/" else b"/" + rest, headers, caller)
-        return refused_target("Configure one whose base_url this address lies under.")
+        if method == "CONNECT":
+            return refused_target("A tunnel would hide the calls: give clients this gateway's base URL instead.")
+        bases = ((name, known.rules.base_url) for name, known in self.upstreams.items())
+        found = find_upstream(target, bases)
+        if found is None:
+            return refused_target("Configure one whose base_url this address lies under.")
+        name, below = found
+        return Arrival(name, method, below, headers, caller)
 
     async def delivered(self, passed: Passed) -> None:
         """The reply is with its caller: an unnamed step's next occurrence may begin.

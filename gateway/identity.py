@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import cast
@@ -20,6 +19,7 @@ import orjson
 from discovery.constant import constant
 from discovery.exchange import Header, Headers, Request
 from discovery.redaction import is_secret_name, redact_query
+from gateway.prefer import Prefer, prefer_of
 from policies.actions import Call
 from policies.claims import KEY_ONLY, Callback, Replays, StepKey, call_id
 from policies.reply import Problem
@@ -66,15 +66,6 @@ _LONG_NUMBER = re.compile(rb"[0-9]{17}")  # more digits than a double tells apar
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
 
-@dataclass(frozen=True, slots=True)
-class Prefer:
-    """What the caller prefers (RFC 7240), as far as we honour it; `rest` is passed on."""
-
-    wait: float | None = None
-    respond_async: bool = False
-    rest: bytes = b""
-
-
 @constant
 class Claimant:
     """Who is calling, as its headers say."""
@@ -99,11 +90,8 @@ def read_claimant(headers: Headers, default: tuple[str, str] | None = None, run:
     `default` and `run` identify calls that bring no identity of their own (`gimbal run`).
     """
     told: dict[bytes, bytes] = {}
-    prefer: list[bytes] = []
     for name, value in headers:
-        if name == b"prefer":
-            prefer.append(value)
-        elif name in CONTROL or name == b"idempotency-key":
+        if name in CONTROL or name == b"idempotency-key":
             if name in told and told[name] != value:
                 raise Malformed(f"{name.decode()} is given twice with different values; give it once")
             told[name] = value
@@ -122,7 +110,7 @@ def read_claimant(headers: Headers, default: tuple[str, str] | None = None, run:
         _progress(told.get(b"workflow-progress")),
         key,
         _marker(headers),
-        read_prefer(prefer) if prefer else Prefer(),
+        prefer_of(headers),
         (find_one(headers, b"traceparent") or b"").decode("latin-1"),
     )
 
@@ -141,25 +129,6 @@ def read_key(value: bytes) -> str:
     if not _VISIBLE.fullmatch(text):
         raise Malformed("Idempotency-Key must be 1 to 255 visible ASCII characters")
     return text
-
-
-def read_prefer(values: list[bytes]) -> Prefer:
-    """Return what of `Prefer` we honour. A preference that cannot be read is ignored (RFC 7240 2)."""
-    wait: float | None = None
-    respond_async = False
-    rest: list[bytes] = []
-    for part in b",".join(values).split(b","):
-        name, _, value = part.strip().partition(b"=")
-        match name.strip().lower():
-            case b"wait" if value.strip(b' "').isdigit():
-                wait = float(value.strip(b' "')) if wait is None else wait  # the first counts (RFC 7240 2)
-            case b"respond-async":
-                respond_async = True
-            case b"":
-                pass
-            case _:
-                rest.append(part.strip())
-    return Prefer(wait, respond_async, b", ".join(rest))
 
 
 def forwarded(headers: Headers, prefer: Prefer) -> Headers:

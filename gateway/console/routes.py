@@ -34,6 +34,7 @@ from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
 from gateway.console.watching import NO_SCRIPT, watch
 from gateway.ports import Clock, Entry, Ledger
+from gateway.prefer import prefer_of
 from gateway.problem_types import PROBLEM_TYPES, ProblemType
 from gateway.problems import LedgerUnavailable
 from gateway.views import Facts, call_summary, call_view, workflow_summary, workflow_view
@@ -142,7 +143,7 @@ class Console:
             case "GET" | "HEAD", ["calls", call] if (token := request.said("token")) and tokens.opens(
                 self._signing, call, token
             ):
-                watched = await watch(self._ledger, self._clock, call, request.header(b"prefer"))
+                watched = await watch(self._ledger, self._clock, call, prefer_of(request.headers))
                 return watched.with_headers(*NO_SCRIPT)
             case "GET" | "HEAD", ["login"]:
                 return self._sign_in(request, request.said("token"))

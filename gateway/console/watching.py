@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 
 from discovery.exchange import Header, Headers, Json, Response
 from gateway.console.messages import ConsoleAnswer, json_answer, not_found, problem_answer
 from gateway.ports import Clock, Entry, Ledger
+from gateway.prefer import Prefer
 from gateway.wire_head import forwardable
 from policies.claims import TERMINAL, State, lapse
 from policies.reply import Problem
@@ -26,13 +26,10 @@ NO_SCRIPT: Headers = (
 )
 """On what a watcher is told: a recorded reply is the upstream's, and must not act as a page of our origin."""
 
-_WAIT = re.compile(rb'(?:^|[,\s])wait\s*=\s*"?(\d{1,6})', re.IGNORECASE)
 
-
-async def watch(ledger: Ledger, clock: Clock, call: str, prefer: bytes) -> ConsoleAnswer:
-    """Return the call's reply, or how it stands once the patience that `prefer` (RFC 7240) states is over."""
-    found = _WAIT.search(prefer)
-    until = clock.monotonic() + min(PATIENCE, float(found[1]) if found else 0.0)
+async def watch(ledger: Ledger, clock: Clock, call: str, prefer: Prefer) -> ConsoleAnswer:
+    """Return the call's reply, or how it stands once the patience that `prefer` states is over."""
+    until = clock.monotonic() + min(PATIENCE, prefer.wait or 0.0)
     pause = POLL
     while True:
         entry = await ledger.entry(call)

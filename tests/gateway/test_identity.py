@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from discovery.exchange import Headers, Request
 from gateway import identity
-from gateway.identity import Malformed, Prefer, fingerprint, forwarded, read_claimant, read_key, read_prefer
+from gateway.identity import Malformed, fingerprint, forwarded, read_claimant, read_key
+from gateway.prefer import Prefer
 from policies.claims import Replays, StepKey, call_id, deliver, occur
 from policies.rules import OperationRule, UpstreamRules, rules_for
 
@@ -132,27 +133,6 @@ def test_a_key_is_a_structured_string_or_a_bare_token(written, key):
 def test_what_is_neither_is_malformed(written):
     with pytest.raises(Malformed):
         read_key(written)
-
-
-# Prefer (RFC 7240)
-
-
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [
-        ([b"wait=10"], Prefer(wait=10.0)),
-        ([b"Wait = 10"], Prefer(wait=10.0)),
-        ([b'wait="10"'], Prefer(wait=10.0)),
-        ([b"respond-async, wait=10"], Prefer(10.0, True)),
-        ([b"respond-async", b"wait=10"], Prefer(10.0, True)),
-        ([b"return=minimal, wait=1, handling=lenient"], Prefer(1.0, rest=b"return=minimal, handling=lenient")),
-        ([b"wait=soon"], Prefer(rest=b"wait=soon")),
-        ([b"wait=1, wait=9"], Prefer(wait=1.0)),
-        ([b", ,"], Prefer()),
-    ],
-)
-def test_what_we_honour_of_prefer_is_taken_and_the_rest_goes_on(written, read):
-    assert read_prefer(written) == read
 
 
 def test_headers_go_on_in_order_without_ours():
