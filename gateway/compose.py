@@ -123,6 +123,7 @@ async def open_gateway(
             observe=learner.observe,
             calls_back=(lambda type: callback_of(type, told) is not None) if told else None,
             adapter=adapter,
+            hosts=settings.hosts,
         )
         stack.push_async_callback(adapter.aclose)
         for name in upstreams:

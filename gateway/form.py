@@ -107,6 +107,13 @@ def upstream_name(value: str) -> str:
     return value
 
 
+def host_name(value: object) -> object:
+    """Return a host's name in lower case."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", value):
+        raise ValueError('should be a name without scheme and port, such as "gimbal" or "gimbal.internal"')
+    return value.lower()
+
+
 def header_name(value: str) -> str:
     if not TOKEN.fullmatch(value):
         raise ValueError("is no header name (RFC 9110 5.1)")
@@ -282,6 +289,8 @@ class File(Table):
 
     listen: str = "127.0.0.1:8470"
     """Where to listen. An address that is not loopback needs `callers`."""
+    hosts: list[Annotated[str, BeforeValidator(host_name)]] = Field(default_factory=list)
+    """Names by which the console may be reached (a container's, a proxy's), beside `localhost` and addresses."""
     data: str | None = None
     """Where the embedded engine and the admin token live; default the platform's user data directory."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from discovery.constant import constant
 from discovery.exchange import Headers, Request
 from gateway import identity
+from gateway.browsers import TELLING, refusal
 from gateway.forward import find_upstream
 from gateway.identity import Claimant, Malformed
 from gateway.ports import About, Adapting, Clock, Ledger, Pending
@@ -81,7 +82,8 @@ class Passed:
 class Gate:
     """All named upstreams behind one runner. `default_workflow` identifies callers that bring no identity.
 
-    `calls_back` tells whether a workflow type has a callback; None: none has.
+    `calls_back` tells whether a workflow type has a callback; None: none has. `hosts` are names by which browsers
+    may call, beside loopback's and addresses.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Gate:
         keeps_credentials: bool = True,
         calls_back: Callable[[str], bool] | None = None,
         adapter: Adapting | None = None,
+        hosts: Collection[str] = (),
     ) -> None:
         self.upstreams = upstreams
         self.runner = Runner(ledger, clock, observe, adapter)
@@ -104,6 +107,7 @@ class Gate:
         self._keys_kept = keys_kept
         self._keeps = keeps_credentials
         self._calls_back = calls_back
+        self._hosts = hosts
         self._lives = 0
         self._plain: dict[tuple[str, str], Rules] = {}  # of upstreams where the path makes no difference
 
@@ -112,6 +116,10 @@ class Gate:
         known = self.upstreams.get(arrival.upstream)
         if known is None:
             return unknown_upstream(arrival.upstream, self.upstreams)
+        if not TELLING.isdisjoint([name for name, _ in arrival.headers]):
+            foreign = refusal(arrival.method, arrival.headers, self._hosts)
+            if foreign is not None:
+                return foreign
         if known.rules.headers and _climbs(arrival.target) and urlsplit(known.rules.base_url).path:
             return refused_target("Its dot segments lead out of the base_url that its injected headers are for.")
         try:

@@ -257,7 +257,20 @@ PROBLEM_TYPES = {
             "could otherwise make its own name lead here and read what you can read (DNS rebinding).",
             (
                 "Use 127.0.0.1, localhost, the address itself, or the name the gateway listens on.",
-                "Programs behind another name: say so in the configuration.",
+                "Another name (a container's, a proxy's): hosts = [\"gimbal.internal\"] in gimbal.toml.",
+            ),
+        ),
+        ProblemType(
+            "foreign-page",
+            "403",
+            "A web page made this call",
+            "none",
+            "A browser called an upstream because a page told it to: one of another site, one under a name this "
+            "gateway does not go by, or a script that would stand between the gateway and its browser. Any page "
+            "on the web could do so, with the credentials that are injected here. Programs are not concerned.",
+            (
+                "Call from a program, or from a page served on the same machine.",
+                'A page under another name of this gateway\'s: hosts = ["gimbal.internal"] in gimbal.toml.',
             ),
         ),
     )

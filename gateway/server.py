@@ -164,7 +164,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
         SystemClock(),
         admin=admin_token(settings.data),
         signing=signing,
-        hosts=() if settings.loopback else (settings.host,),
+        hosts=settings.hosts,
         token_at=str(settings.data / FILE),
         kept=settings.retention.ended,
         metrics=gateway.journal.metrics,

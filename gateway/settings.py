@@ -76,6 +76,7 @@ class Settings:
     port: int
     store: str | None = field(repr=False)
     data: Path
+    hosts: frozenset[str] = frozenset()  # names by which browsers may reach us, the host of `listen` among them
     fsync: Literal["always", "everysec"] = "always"
     confirm: Confirm | None = None
     workers: int = 1
@@ -190,6 +191,7 @@ class _Reading:
             port=port,
             store=store,
             data=data.absolute(),
+            hosts=frozenset((*form.hosts, host.lower())),
             fsync=form.store.fsync,
             confirm=_confirm(form.store.wait),
             workers=form.workers,

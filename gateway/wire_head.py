@@ -23,10 +23,14 @@ HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"clear-site-data",
+        b"nel",
+        b"service-worker-allowed",
     }
 )
-"""RFC 9110 7.6.1, with `Trailer` (trailers are dropped with the chunked coding that carries them) and the
-proxy's own authentication (11.7): its secrets are the gateway's, not the upstream's."""
+"""RFC 9110 7.6.1, with `Trailer` (trailers are dropped with the chunked coding that carries them), the proxy's own
+authentication (11.7): its secrets are the gateway's, not the upstream's, and what would order a browser about for
+a whole origin, which is the gateway's here: to forget its sessions, tell its addresses, let a script before it."""
 
 _NOTED = HOP_BY_HOP | {b"host", b"expect", b"content-length"}
 """Of a request: what the wire writes itself. `Expect`, because the whole body is at hand (RFC 9110 10.1.1)."""

@@ -9,13 +9,12 @@ sees under this very origin. Their scripts may ask for any address here, but wha
 from __future__ import annotations
 
 import hmac
-import ipaddress
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from discovery.exchange import Header, Headers
+from gateway.browsers import knows
 from gateway.console.messages import ConsoleRequest, Stop
 from gateway.tokens import bearer, same
 from policies.reply import Problem
@@ -50,7 +49,7 @@ class Admission:
 
     def __init__(self, admin: str, hosts: Collection[str], token_at: str) -> None:
         self._admin = admin
-        self._hosts = frozenset(name.lower().strip("[]") for name in hosts)
+        self._hosts = frozenset(hosts)
         self._token_at = token_at
         self._cookie = f"gimbal-{self._derive('cookie')[:8]}"  # cookies know no ports: two gateways, two names
 
@@ -92,19 +91,10 @@ class Admission:
 
     def check_host(self, request: ConsoleRequest) -> None:
         for name, value in request.headers:
-            if name == b"host" and not self._knows(value.decode("latin-1")):
+            if name == b"host" and not knows(value.decode("latin-1"), self._hosts):
                 shown = value[:80].decode("latin-1")
                 detail = f"The Host header says {shown!r}, which is not a name this console answers to."
                 raise Stop(Problem("unknown-host", 403, "This console does not answer to that name", detail))
-
-    def _knows(self, host: str) -> bool:
-        """An address cannot be rebound, so it is known; of names, loopback's and the configured ones."""
-        name = re.sub(r":\d*$", "", host.strip().lower()).strip("[]").rstrip(".")
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name == "localhost" or name.endswith(".localhost") or name in self._hosts
-        return True
 
     def _session(self, request: ConsoleRequest, now: float) -> str | None:
         for name, value in request.headers:

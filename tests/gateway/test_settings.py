@@ -83,6 +83,20 @@ def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_default
     assert settings.limits.headers == 65536
 
 
+def test_the_console_may_be_told_further_names():
+    told = read('listen = "[::1]:0"\nhosts = ["Gimbal", "gimbal.internal"]')
+    by_variable = read(environ={"GIMBAL__HOSTS": '["gimbal"]'})
+
+    assert told.hosts == {"gimbal", "gimbal.internal", "::1"}
+    assert by_variable.hosts == {"gimbal", "127.0.0.1"}
+
+
+@pytest.mark.parametrize("host", ["http://gimbal", "gimbal:8470", "", "a b", "*"])
+def test_a_host_is_a_name_alone(host):
+    with pytest.raises(ConfigError, match=r"hosts.*without scheme and port"):
+        read(f'hosts = ["{host}"]')
+
+
 def test_plain_variables_stand_for_their_settings():
     settings = read(environ={"GIMBAL_STORE": "redis://there", "GIMBAL_DATA": "/d", "GIMBAL_URL": "x"})
 

@@ -23,6 +23,9 @@ def test_only_end_to_end_headers_are_forwardable_and_those_unchanged():
         (b"Upgrade", b"h2c"),
         (b"Proxy-Connection", b"keep-alive"),
         (b"Proxy-Authorization", b"Bearer x"),
+        (b"Service-Worker-Allowed", b"/"),
+        (b"Clear-Site-Data", b'"cookies"'),
+        (b"NEL", b'{"report_to": "x"}'),
     )
 
     assert forwardable(kept[:2] + hop + kept[2:]) == kept
