@@ -57,9 +57,6 @@ T = TypeVar("T")
 KEPT = 30 * 86400.0
 """Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
 
-LOOKED_AT = 5000
-"""Recent calls looked through for a state no index holds."""
-
 
 class Now(Protocol):
     """What tells the time in place of the store."""
@@ -244,9 +241,14 @@ class RedisLedger:
     async def entry(self, call: str) -> Entry | None:
         return (await self._entries([call]))[0]
 
-    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
+    async def calls(
+        self, state: State | None = None, limit: int = 100, before: tuple[float, str] | None = None
+    ) -> list[Entry]:
+        at, last = (repr(before[0]), before[1]) if before else ("", "")
         await self._everywhere(lambda shard: self._run(DUE, f"{shard:02x}", limit))
-        listed = await self._everywhere(lambda shard: self._run(LIST, f"{shard:02x}", state or "", limit))
+        listed = await self._everywhere(
+            lambda shard: self._run(LIST, f"{shard:02x}", state or "", limit, at, last)
+        )
         newest = nlargest(limit, {(float(at), name.decode()) for found in listed for name, at in pairs(found)})
         found = await self._entries([name for _, name in newest])
         return [entry for entry in found if entry and state in (None, entry.record.state)]
@@ -511,31 +513,45 @@ return {ready, head and string.format('%.6f', tonumber(head) - now) or 'inf'}
 """)
 )
 
+# Newest first, only those made before a given one (its time, its id). `due` is in another order, so it is looked
+# through whole.
 LIST = Script(
     script("""
-local state, limit, found = ARGV[2], tonumber(ARGV[3]), {}
-local function add(key, wanted)
-  local members = redis.call('ZRANGE', shard .. key, 0, -1, 'REV', 'WITHSCORES')
-  for place = 1, #members, 2 do
-    if #found >= 2 * limit then return end
-    at(shard .. 'call:' .. members[place])
+local state, limit, before, last = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local found = {}
+local function earlier(created, member)
+  return not before or created < before or (created == before and member < last)
+end
+local function add(key, wanted, most)
+  local top = key ~= 'due' and before and ARGV[4] or '+inf'
+  for _, member in ipairs(redis.call('ZRANGE', shard .. key, top, '-inf', 'BYSCORE', 'REV')) do
+    if #found == most then return end
+    at(shard .. 'call:' .. member)
     local record = load()
-    if record and (not wanted or record.state == wanted) then
-      found[#found + 1] = members[place]
-      found[#found + 1] = string.format('%.6f', record.created)
+    if record and (not wanted or record.state == wanted) and earlier(record.created, member) then
+      found[#found + 1] = {record.created, member}
     end
   end
 end
 if state == '' then
-  add('recent')
+  add('recent', nil, limit)
 elseif SOUGHT[state] then
-  add(state)
+  add(state, nil, limit)
 elseif TERMINAL[state] then
-  add('recent', state)
+  add('recent', state, limit)
 else
   add('due', state)
+  table.sort(found, function(one, other)
+    if one[1] == other[1] then return one[2] > other[2] end
+    return one[1] > other[1]
+  end)
 end
-return found
+local told = {}
+for place = 1, math.min(limit, #found) do
+  told[#told + 1] = found[place][2]
+  told[#told + 1] = string.format('%.17g', found[place][1])
+end
+return told
 """)
 )
 

@@ -129,8 +129,13 @@ class Ledger(Protocol):
 
     async def entry(self, call: str) -> Entry | None: ...
 
-    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
-        """Return calls, newest first: in `state`, or of any state."""
+    async def calls(
+        self, state: State | None = None, limit: int = 100, before: tuple[float, str] | None = None
+    ) -> list[Entry]:
+        """Return calls, newest first: in `state`, or of any state.
+
+        `before`, the last entry's `created` and `id`, goes on where a list ended.
+        """
         ...
 
     async def workflows(self, limit: int = 100) -> list[Workflow]: ...

@@ -323,12 +323,15 @@ class MemoryLedger:
         stored = self._calls.get(call)
         return _entry(call, stored) if stored else None
 
-    async def calls(self, state: State | None = None, limit: int = 100) -> list[Entry]:
+    async def calls(
+        self, state: State | None = None, limit: int = 100, before: tuple[float, str] | None = None
+    ) -> list[Entry]:
         for shard in range(claims.SHARDS):
             await self.due(shard, limit)
         found = [_entry(call, stored) for call, stored in self._calls.items()]
         newest = sorted(found, key=lambda entry: (entry.created, entry.id), reverse=True)
-        return [entry for entry in newest if state in (None, entry.record.state)][:limit]
+        rest = (entry for entry in newest if before is None or (entry.created, entry.id) < before)
+        return [entry for entry in rest if state in (None, entry.record.state)][:limit]
 
     async def workflows(self, limit: int = 100) -> list[Workflow]:
         names = sorted(self._active, key=lambda name: self._active[name], reverse=True)

@@ -221,9 +221,13 @@ class Console:
         if said and said not in set(State):
             raise Stop(bad_request(f"{said[:40]!r} is no state of a call; one of: {', '.join(State)}."))
         limit = _number(request, "limit", LIMIT, MOST)
-        found = await self._ledger.calls(State(said) if said else None, limit + 1)
+        found = await self._ledger.calls(State(said) if said else None, limit + 1, _before(request))
         calls: list[Json] = [call_summary(entry) for entry in found[:limit]]
-        more = _more(found, limit, **({"state": said} if said else {}))
+        more = None
+        if len(found) > limit:
+            last = found[limit - 1]
+            kept = {"state": said} if said else {}
+            more = f"?{urlencode({**kept, 'limit': limit, 'before': f'{last.created!r}-{last.id}'})}"
         return View("calls", {"state": said or None, "calls": calls, "next": more})
 
     async def _workflow(self, request: ConsoleRequest, type: str, id: str) -> View:
@@ -369,11 +373,22 @@ def _number(request: ConsoleRequest, name: str, default: int, most: int) -> int:
     return min(most, int(said)) if name == "from" else max(1, min(most, int(said)))
 
 
-def _more(found: Sequence[object], limit: int, **said: str) -> str | None:
+def _before(request: ConsoleRequest) -> tuple[float, str] | None:
+    """Return after which call a list goes on, as `next` said it."""
+    said = request.said("before")
+    if not said:
+        return None
+    at, _, call = said.rpartition("-")
+    if not (re.fullmatch(r"\d{1,12}(\.\d{1,9})?", at, re.ASCII) and CALL.fullmatch(call)):
+        raise Stop(bad_request("before must be as the member next of a list said it."))
+    return float(at), call
+
+
+def _more(found: Sequence[object], limit: int) -> str | None:
     """Return the query that shows more of a list, or None where all of it, or the most there is, was shown."""
     if len(found) <= limit or limit >= MOST:
         return None
-    return f"?{urlencode({**said, 'limit': min(MOST, limit * 2)})}"
+    return f"?{urlencode({'limit': min(MOST, limit * 2)})}"
 
 
 def _known(names: Mapping[str, T], name: str, what: str) -> T:

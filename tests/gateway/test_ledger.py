@@ -18,7 +18,7 @@ from gateway import ledger as ledger_module
 from gateway._lua import NOTES
 from gateway.ledger import RedisLedger
 from gateway.link import Link, Script
-from gateway.ports import About
+from gateway.ports import About, Entry
 from gateway.problems import LedgerUnavailable
 from gateway.testing import MemoryLedger
 from gateway.vault import Vault
@@ -261,8 +261,35 @@ def test_calls_are_listed_newest_first_by_state(bench: Bench):
 
     assert [entry.id for entry in bench.calls()] == calls[::-1]
     assert [entry.id for entry in bench.calls(limit=2)] == calls[:1:-1]
+    assert [entry.id for entry in bench.calls(limit=2, before=place(bench.entry(calls[2])))] == calls[1::-1]
+    assert bench.calls(before=place(bench.entry(calls[0]))) == []
     for state, call in zip((State.SUCCEEDED, State.FAILED, State.IN_DOUBT, State.SENDING), calls, strict=True):
         assert [entry.id for entry in bench.calls(state)] == [call]
+
+
+@pytest.mark.parametrize("state", [None, State.IN_DOUBT, State.WAITING, State.SUCCEEDED])
+def test_a_list_goes_on_where_it_ended_and_shows_each_call_once(bench: Bench, state):
+    wishes = {
+        State.IN_DOUBT: Change(State.IN_DOUBT, effect=Effect.UNKNOWN),
+        State.WAITING: Change(State.WAITING, not_before=START + 500),
+    }
+    wish = wishes.get(state, DONE)
+    for n in range(7):  # three in a workflow, two at a moment; who waits is due in another order
+        call, about = step(f"s{n}", id=f"order-{n // 3}")
+        bench.pass_time(n % 2)
+        bench.claim(call, about, SEND)
+        bench.change(call, 1, replace(wish, not_before=max(0.0, wish.not_before - 10 * n)))
+
+    seen: list[Entry] = []
+    while part := bench.calls(state, 2, place(seen[-1]) if seen else None):
+        seen += part
+
+    assert len({entry.id for entry in seen}) == len(seen) == 7
+    assert seen == bench.calls(state)
+
+
+def place(entry: Entry) -> tuple[float, str]:
+    return entry.created, entry.id
 
 
 def test_a_workflow_counts_its_steps_and_keeps_its_history(bench: Bench):
