@@ -10,6 +10,7 @@ command refused for that was not carried out, so it is sent again. While a slot 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -78,6 +79,10 @@ class ClusterLink:
         if name in KEYLESS:
             return await self._seed.do(*command)
         return await self._at(str(command[KEY_AT.get(name, 1)]), lambda node: node.do(*command))
+
+    async def do_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Send each command, which only reads, to its node and return their answers."""
+        return list(await asyncio.gather(*(self.do(*command) for command in commands)))
 
     async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
         """Run `script` at the node of `key` and return its answer."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from bisect import bisect_left
 from collections import Counter
 from typing import TextIO
 
@@ -36,14 +37,11 @@ class Journal:
             self._replayed[upstream] += 1
         if isinstance(reply.answer, Problem):
             self._problems[reply.answer.slug] += 1
-        slots = self._slow.setdefault(upstream, [0] * (len(BUCKETS) + 1))
+        slots = self._slow.get(upstream)
+        if slots is None:
+            slots = self._slow[upstream] = [0] * (len(BUCKETS) + 1)
         self._seconds[upstream] += seconds  # type: ignore[assignment]
-        for index, bound in enumerate(BUCKETS):
-            if seconds <= bound:
-                slots[index] += 1
-                break
-        else:
-            slots[-1] += 1
+        slots[bisect_left(BUCKETS, seconds)] += 1
         if self._log is not None:
             self._write(
                 {

@@ -200,9 +200,8 @@ class RedisLedger:
 
     async def heads(self) -> list[float]:
         """Return, for each shard, in how many seconds its next call is due; `inf`: none is."""
-        clock, *heads = await asyncio.gather(
-            self._link.do("TIME"),
-            *(self._link.do("ZRANGE", f"gimbal:{{s{shard}}}:due", 0, 0, "WITHSCORES") for shard in range(SHARDS)),
+        clock, *heads = await self._link.do_all(
+            [("TIME",), *(("ZRANGE", f"gimbal:{{s{shard}}}:due", 0, 0, "WITHSCORES") for shard in range(SHARDS))]
         )
         now = self._clock.now() if self._clock else int(clock[0]) + int(clock[1]) / 1e6
         return [float(head[1]) - now if head else math.inf for head in heads]

@@ -47,12 +47,14 @@ _HEADERS = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
 _REPLY = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bytes, bytes], ...], bytes, bytes])
 _ORIGINAL = msgspec.msgpack.Decoder(tuple[bytes, int, int, int | None])
 _ABOUT = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, float | None, str, str])
+_FORMAT = bytes((FORMAT,))
 pack = msgspec.msgpack.Encoder().encode
+_SHARD_OF = {f"{shard:02x}": f"gimbal:{{s{shard}}}:call:" for shard in range(256)}
 _STATES = {state.value.encode(): state for state in State}
 
 
 def call_key(call: str) -> str:
-    return f"gimbal:{{s{int(call[:2], 16)}}}:call:{call}"
+    return _SHARD_OF[call[:2]] + call
 
 
 def workflow_name(type: str, id: str) -> str:
@@ -125,7 +127,7 @@ def _versioned(stored: bytes) -> memoryview:
 
 
 def _dump(value: tuple[object, ...]) -> bytes:
-    return bytes((FORMAT,)) + pack(value)
+    return _FORMAT + pack(value)
 
 
 def dump_about(about: About) -> bytes:

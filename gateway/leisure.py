@@ -15,7 +15,7 @@ TURN = 0.002
 IDLE_SHARE = 0.1
 """Share of a core one learner takes of a process that has little else to do."""
 
-BUSY_SHARE = 0.02
+BUSY_SHARE = 0.01
 """Its share while calls take all of the core."""
 
 

@@ -118,6 +118,12 @@ _IDENTITY = frozenset({"id", "_id", "uuid", "guid", "href", "self"})
 _quiet: set[str] = set()
 """Keys seen before that tell nothing: a set, so that a mapping of nothing else is passed over in one step."""
 
+_telling: dict[str, str] = {}
+"""Keys seen before that may tell something, and their plain form."""
+
+REMEMBERED = 20_000
+"""Keys in each of them; longer ones than 50 characters are not remembered."""
+
 
 def is_quiet(node: dict[str, Json]) -> bool:
     """Tell whether no member of `node` is of those that may overrule a status."""
@@ -134,14 +140,17 @@ def telling(node: dict[str, Json]) -> dict[str, Json]:
     """Return the members of `node` that may overrule a status, by the plain form of their names."""
     found: dict[str, Json] = {}
     for key, value in islice(node.items(), MAX_MEMBERS):
-        if key not in _quiet:
-            name = plain(key)
-            if _TELLS.search(name):
-                found[name] = value
-            elif len(key) < 50:
-                if len(_quiet) > 20_000:
-                    _quiet.clear()
-                _quiet.add(key)
+        if key in _quiet:
+            continue
+        name = _telling.get(key) or plain(key)
+        if key in _telling or _TELLS.search(name):
+            found[name] = value
+            if len(key) < 50 and len(_telling) < REMEMBERED:
+                _telling[key] = name
+        elif len(key) < 50:
+            if len(_quiet) > REMEMBERED:
+                _quiet.clear()
+            _quiet.add(key)
     return found
 
 
