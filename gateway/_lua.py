@@ -24,7 +24,7 @@ A hash of a workflow that is open has no expiry. Names of keys are derived from 
 
 from __future__ import annotations
 
-from policies.claims import LEASE, MARKERS
+from policies.claims import LEASE, LONGEST_KEPT, MARKERS
 
 RECENT = 1000
 """Calls a shard's `recent` remembers: as many as a person pages through, as one workflow lies in one shard."""
@@ -75,6 +75,14 @@ end
 local function news(record)
   local ended = TERMINAL[record.state] or (record.state == 'in-doubt' and record.not_before == 0)
   if ended and record.callback == 'owed' then return string.format('%d.%s', record.fence, record.state) end
+end
+
+local function bounded(record, now)
+  if record.credentials ~= 'kept' then return record end
+  if record.state == 'in-doubt' and record.not_before == 0 then
+    return with(record, {credentials = 'caller'})
+  end
+  return with(record, {deadline = record.deadline ~= 0 and record.deadline or now + LONGEST_KEPT})
 end
 
 local function let_go(record)
@@ -210,7 +218,7 @@ local function change(record, fence, wish, now)
   kept.outcome = wish.outcome
   if unknown and TERMINAL[wish.state] then kept = doubt(kept, now, now + LEASE) end
   if not TERMINAL[kept.state] and kept.lease_until == 0 then kept.callback = let_go(record) end
-  return kept, true
+  return bounded(kept, now), true
 end
 
 local function renew(record, fence, lease, now)
@@ -238,7 +246,7 @@ local function cancel(record, now)
   record = record and lapse(record, now)
   if not record or (record.state ~= 'waiting' and record.state ~= 'new') then return record, false end
   local kept = with(record, {state = 'cancelled', not_before = 0, fence = record.fence + 1})
-  if record.effect == 'unknown' then kept = with(doubt(kept, now, 0), {window = 0}) end
+  if record.effect == 'unknown' then kept = bounded(with(doubt(kept, now, 0), {window = 0}), now) end
   return kept, true
 end
 
@@ -246,7 +254,8 @@ local function hasten(record, now)
   record = record and lapse(record, now)
   if not record then return record, false end
   local state = record.state
-  if state == 'waiting' or state == 'accepted' or state == 'partial' then
+  local sought = state == 'in-doubt' and not record.some
+  if state == 'waiting' or state == 'accepted' or state == 'partial' or sought then
     return with(record, {not_before = now}), true
   end
   if state == 'exhausted' and record.effect == 'none' then
@@ -362,7 +371,8 @@ local function keep(old, new, now)
   new.created, new.updated = old and old.created or now, now
   if old then new.workflow, new.kept = old.workflow, old.kept end
   redis.call('HSET', call, 'record', cmsgpack.pack(new))
-  if new.credentials == 'kept' and TERMINAL[new.state] then redis.call('HDEL', call, 'credentials') end
+  local had = old and old.credentials == 'kept' or new.credentials == 'kept'
+  if had and (new.credentials ~= 'kept' or TERMINAL[new.state]) then redis.call('HDEL', call, 'credentials') end
   local was, is = old and due(old) or ALWAYS, due(new)
   if is < ALWAYS then
     if was ~= is then redis.call('ZADD', shard .. 'due', is, id) end
@@ -407,5 +417,13 @@ end
 
 def script(body: str) -> str:
     """Return a whole script: the shared text before `body`."""
-    numbers = {"RECENT": RECENT, "NOTES": NOTES, "IDLE": IDLE, "LINES": LINES, "MARKERS": MARKERS, "LEASE": LEASE}
+    numbers = {
+        "RECENT": RECENT,
+        "NOTES": NOTES,
+        "IDLE": IDLE,
+        "LINES": LINES,
+        "MARKERS": MARKERS,
+        "LEASE": LEASE,
+        "LONGEST_KEPT": LONGEST_KEPT,
+    }
     return "".join(f"local {name} = {value}\n" for name, value in numbers.items()) + RULES + KEEP + body

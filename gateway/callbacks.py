@@ -36,14 +36,14 @@ class Callbacks:
     async def tell(self, end: str) -> None:
         """Hand an end that is owed (see `Record.news`) to its callback. Raises `LedgerUnavailable`.
 
-        Where its callback is not configured here, it is left to a process that knows it. A call that has gone on
-        since, because its step was asked for anew, is told when it ends again.
+        Where its callback, or the key it is sealed with, is not known here, it is left to a process that knows it.
+        A call that has gone on since, because its step was asked for anew, is told when it ends again.
         """
         call, _, news = end.partition(".")
         entry = await self._ledger.entry(call)
         if entry is not None and entry.record.news == news:
             receiver = callback_of(entry.about.step.type, self._notices.receivers)
-            if receiver is None:
+            if receiver is None or entry.unreadable:
                 await self._ledger.told(end, again=self._clock.now() + UNKNOWN)
                 return
             kind = f"call.{entry.record.state.value}"

@@ -45,10 +45,10 @@ from gateway.ledger_values import (
 )
 from gateway.link import Link, Script
 from gateway.ports import About, Entry, Pending, Workflow
-from gateway.problems import Unconfirmed
+from gateway.problems import LedgerUnavailable, Unconfirmed
 from gateway.vault import Vault
 from policies.actions import Claimed
-from policies.claims import SHARDS, Ask, Change, ChangeResult, State, noted, shard_of
+from policies.claims import SHARDS, Ask, Change, ChangeResult, State, StepKey, noted, shard_of
 from policies.outcome import Outcome
 from policies.reply import Original
 
@@ -56,6 +56,10 @@ T = TypeVar("T")
 
 KEPT = 30 * 86400.0
 """Seconds the records of an idle workflow are kept after it was ended for it (interface 5)."""
+
+
+UNREADABLE = About(StepKey("", "", ""), "", "", Request("", b"", (), b""))
+"""What is known of a call whose record does not open."""
 
 
 class Now(Protocol):
@@ -312,18 +316,22 @@ class RedisLedger:
         if record is None or about is None or request is None:
             return None
         created, updated = load_times(record)
-        return Entry(
-            call,
-            load_about(self._open(call, "about", about), load_request(self._open(call, "request", request))),
-            load_record(record),
-            load_reply(self._open(call, "reply", reply)) if reply else None,
-            tuple(self._lines(call, lines or b"")),
-            created=created,
-            updated=updated,
-            items=self._open(call, "items", items) if items else b"",
-            original=load_original(self._open(call, "original", original)) if original else None,
-            sent=load_request(self._open(call, "sent", sent)) if sent else None,
-        )
+        try:
+            return Entry(
+                call,
+                load_about(self._open(call, "about", about), load_request(self._open(call, "request", request))),
+                load_record(record),
+                load_reply(self._open(call, "reply", reply)) if reply else None,
+                tuple(self._lines(call, lines or b"")),
+                created=created,
+                updated=updated,
+                items=self._open(call, "items", items) if items else b"",
+                original=load_original(self._open(call, "original", original)) if original else None,
+                sent=load_request(self._open(call, "sent", sent)) if sent else None,
+            )
+        except LedgerUnavailable as error:  # one that does not open hides no other
+            why = str(error)
+            return Entry(call, UNREADABLE, load_record(record), None, (), created, updated, unreadable=why)
 
     def _lines(self, call: str, stored: bytes) -> list[bytes]:
         lines: list[bytes] = []

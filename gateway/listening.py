@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 from gateway.asked import Asked
 from gateway.caller import Caller, Reception
@@ -31,9 +31,13 @@ BACKLOG = 2048
 
 
 class Listening:
-    """`receive` answers one request; `limit` is the most bytes of a request's head."""
+    """`receive` answers one request; `limit` is the most bytes of a request's head. `alone` are lives that go on
+    without their callers, and are waited for at the end like those of callers."""
 
-    def __init__(self, receive: Callable[[Asked], Awaitable[None]], limit: int) -> None:
+    def __init__(
+        self, receive: Callable[[Asked], Awaitable[None]], limit: int, alone: Collection[object] = ()
+    ) -> None:
+        self._alone = alone
         self._reception = Reception(receive, limit, PATIENCE)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -75,7 +79,7 @@ class Listening:
             caller.retire()
         loop, lives, callers = asyncio.get_running_loop(), self._reception.lives, self._reception.callers
         ends = loop.time() + GRACE
-        while (lives or callers) and loop.time() < ends and not self._hurry.is_set():
+        while (lives or callers or self._alone) and loop.time() < ends and not self._hurry.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), LOOK)
         for life in list(lives):

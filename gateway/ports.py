@@ -49,6 +49,7 @@ class Entry:
     items: bytes = b""
     original: Original | None = None  # what the upstream said, where `reply` says it in another shape
     sent: Request | None = None  # what went out last, where it is not `about.request`
+    unreadable: str = ""  # why parts of it could not be read, in whose places nothing stands
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,8 @@ class Runner:
         self._budgets: dict[str, Budget] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
+        self.adopted: set[asyncio.Task[Any]] = set()
+        """Lives whose callers were let go. An orderly end waits for them as for any other, before `aclose`."""
         self.on_wait: Callable[[str, float], None] | None = None
         """Told of a call that waits from now on, and until when (the store's time)."""
 
@@ -222,10 +224,12 @@ class Runner:
     def adopt(self, life: asyncio.Task[Any]) -> None:
         """Keep `life` going, whose caller does not wait for it; what it comes to is in the ledger."""
         self._background.add(life)
+        self.adopted.add(life)
         life.add_done_callback(self._ended_alone)
 
     def _ended_alone(self, life: asyncio.Task[Any]) -> None:
         self._background.discard(life)
+        self.adopted.discard(life)
         if not life.cancelled():
             life.exception()  # a store that went away: the record says how the call stands
 

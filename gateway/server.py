@@ -22,7 +22,7 @@ from gateway.engine import Engine
 from gateway.listening import GRACE, Listening
 from gateway.problems import ConfigError, GimbalError
 from gateway.settings import Settings
-from gateway.tokens import FILE, admin_token, capability, signing_key
+from gateway.tokens import FILE, admin_token, capability, signing_keys
 
 
 def serve(settings: Settings) -> int:
@@ -127,15 +127,15 @@ async def _serve(
 ) -> int:
     async with open_gateway(settings) as gateway:
         _spare_the_collector()
-        signing = signing_key(settings.data, settings.key)
+        signing = signing_keys(settings.data, settings.key)
         door = Door(
             gateway.gate,
             gateway.journal,
             console=console_of(settings, gateway, signing),
             callers=dict(settings.callers),
-            capability=lambda call: capability(signing, call),
+            capability=lambda call: capability(signing[0], call),
         )
-        server = Listening(door.receive, settings.limits.headers)
+        server = Listening(door.receive, settings.limits.headers, gateway.gate.runner.adopted)
         if state is not None:
             state["server"] = server
         await server.run(listener, lambda: ready(gateway))
@@ -153,7 +153,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
+def console_of(settings: Settings, gateway: Gateway, signing: tuple[bytes, ...]) -> Console:
     def trouble() -> str:
         status = gateway.engine.status() if gateway.engine else None
         return "" if status is None or status.alive else status.why
@@ -163,7 +163,8 @@ def console_of(settings: Settings, gateway: Gateway, signing: bytes) -> Console:
         rules_of(gateway.gate.upstreams),
         SystemClock(),
         admin=admin_token(settings.data),
-        signing=signing,
+        signing=signing[0],
+        signed_before=signing[1:],
         hosts=settings.hosts,
         token_at=str(settings.data / FILE),
         kept=settings.retention.ended,

@@ -18,6 +18,7 @@ from policies.claims import (
     Change,
     ChangeResult,
     Count,
+    Credentials,
     Doubtful,
     Granted,
     Kept,
@@ -367,7 +368,8 @@ class MemoryLedger:
         if isinstance(result, Kept):
             stored.reply = reply or stored.reply
             stored.items = items or stored.items
-            stored.credentials = () if stored.record.state in TERMINAL else credentials or stored.credentials
+            kept = record.credentials is Credentials.KEPT and record.state not in TERMINAL
+            stored.credentials = credentials or stored.credentials if kept else ()
             stored.lines += transcript.splitlines()
         return result
 

@@ -43,7 +43,14 @@ def admin_token(data: Path) -> str:
 
 def signing_key(data: Path, key: str | None) -> bytes:
     """Return the key capabilities are made with: from `key` (shared by replicas), else from the admin token."""
-    return hmac.digest((key or admin_token(data)).encode(), b"gimbal capability", "sha256")
+    return signing_keys(data, key)[0]
+
+
+def signing_keys(data: Path, key: str | None) -> tuple[bytes, ...]:
+    """Return the key capabilities are made with, and those before it, whose capabilities open still: `key` may be
+    several with commas, the newest first, as it is rotated."""
+    secrets = [text.strip() for text in key.split(",")] if key else [admin_token(data)]
+    return tuple(hmac.digest(secret.encode(), b"gimbal capability", "sha256") for secret in secrets)
 
 
 def capability(signing: bytes, call: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from discovery.exchange import Headers, Json, Request, Response
 from discovery.redaction import redact_body, redact_headers, redact_json, redact_query, redact_text
 from gateway.ports import Entry, Workflow
-from policies.claims import State
+from policies.claims import Record, State
 from policies.outcome import Effect
 
 Facts = dict[str, Json]
@@ -32,6 +32,14 @@ STANDING = {
     "cancelled": "It was given up; nothing took effect.",
 }
 """What each state of a call means for whoever waits on it."""
+
+
+def standing(record: Record) -> str:
+    """Return what the record's state means, and for whom it is to act."""
+    if record.state is State.IN_DOUBT:
+        what = "Only its unfinished items are in doubt" if record.some else STANDING["in-doubt"].rstrip(".")
+        return f"{what}: settle it with `gimbal resolve`."
+    return STANDING[record.state.value]
 
 
 def call_view(entry: Entry) -> Facts:
@@ -67,6 +75,7 @@ def call_summary(entry: Entry) -> Facts:
         "operation": about.operation,
         "method": about.request.method,
         "path": target.partition("?")[0],
+        **({"unreadable": entry.unreadable} if entry.unreadable else {}),
         "state": record.state.value,
         "outcome": None if record.outcome is None else record.outcome.value,
         "effect": record.effect.value,
@@ -184,7 +193,9 @@ def _can(entry: Entry) -> Iterable[str]:
     """What a person may do with the call as it stands (the rules are in `policies.claims`)."""
     match entry.record.state:
         case State.IN_DOUBT:
-            yield "resolve"
+            yield from ("resolve",) if entry.record.some else ("resolve", "retry")
+        case State.ACCEPTED | State.PARTIAL:
+            yield "retry"
         case State.WAITING:
             yield from ("retry", "cancel")
         case State.NEW:

@@ -40,6 +40,9 @@ be resumed before it ends; three renewals may be missed before a live holder is 
 RENEWAL = 1.5
 """Seconds between renewals of a held lease."""
 
+LONGEST_KEPT = 7 * 86400.0
+"""Seconds a call may go on with its caller's credentials where it has no deadline: tokens live shorter."""
+
 ALWAYS = math.inf
 """`repeat_until` of a request that may be sent again at any time (an idempotent method)."""
 
@@ -352,6 +355,7 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
         kept = _doubt(kept, now, now + LEASE)  # its holder looks for evidence itself, unless it dies
     if kept.state not in TERMINAL and not kept.lease_until:
         kept = replace(kept, callback=_let_go(record))
+    kept = _bounded(kept, now)
     return kept, Kept(kept)
 
 
@@ -408,15 +412,20 @@ def cancel(record: Record | None, now: float) -> tuple[Record | None, ChangeResu
         return record, Outdated(record)
     kept = replace(record, state=State.CANCELLED, not_before=0.0, fence=record.fence + 1)
     if _unknown(record):
-        kept = replace(_doubt(kept, now, 0.0), window=0.0)  # a person gave it up: repeats stop
+        # A person gave it up: repeats stop.
+        kept = _bounded(replace(_doubt(kept, now, 0.0), window=0.0), now)
     return kept, Kept(kept)
 
 
 def hasten(record: Record | None, now: float) -> tuple[Record | None, ChangeResult]:
-    """Decide *retry now*: a waiting call is due at once; an exhausted one without effect waits again."""
+    """Decide *retry now*: a waiting call is due at once, and so is the next look at a doubt (of a batch nobody can
+    look for items); an exhausted call without effect waits again.
+    """
     record = lapse(record, now) if record else None
     match record:
-        case Record(state=State.WAITING | State.ACCEPTED | State.PARTIAL):
+        case (
+            Record(state=State.WAITING | State.ACCEPTED | State.PARTIAL) | Record(state=State.IN_DOUBT, some=False)
+        ):
             kept = replace(record, not_before=now)
         case Record(state=State.EXHAUSTED, effect=Effect.NONE):
             gone = Credentials.CALLER if record.credentials is Credentials.KEPT else record.credentials
@@ -453,6 +462,15 @@ def _unknown(record: Record) -> bool:
 
 def _mine(record: Record, ask: Ask) -> bool:
     return bool(ask.owner) and record.owner == ask.owner
+
+
+def _bounded(record: Record, now: float) -> Record:
+    """Bound how long credentials are kept: until the deadline, and not with a doubt nobody looks into."""
+    if record.credentials is not Credentials.KEPT:
+        return record
+    if record.state is State.IN_DOUBT and not record.not_before:
+        return replace(record, credentials=Credentials.CALLER)
+    return replace(record, deadline=record.deadline or now + LONGEST_KEPT)
 
 
 def _let_go(record: Record) -> Callback:

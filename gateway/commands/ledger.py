@@ -169,7 +169,7 @@ def _row(view: dict[str, Any], now: float) -> list[str]:
         workflow["id"],
         workflow["step"],
         view["upstream"],
-        f"{view['method']} {view['path']}",
+        "unreadable: sealed with another key" if "unreadable" in view else f"{view['method']} {view['path']}",
         view["state"],
         view["effect"],
         ago(view["updated"], now),

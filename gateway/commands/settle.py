@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from policies.claims import ChangeResult
 
+HURRIED = {
+    "waiting": "due now: a running gateway, or the next call of the step, sends it",
+    "in-doubt": "a running gateway, or the next call of the step, looks now, if it has a key or a look-up",
+    "accepted": "a running gateway asks now how it stands",
+    "partial": "due now: a running gateway, or the next call of the step, sends its unfinished items",
+}
+"""What comes of a call that was hurried, by its state."""
+
 HOP_BY_HOP = (
     b"connection",
     b"keep-alive",
@@ -70,7 +78,6 @@ def resolve(
         read_settings(config, data, store),
         call,
         lambda ledger: ledger.resolve(call, applied, answer, line),
-        "is not in doubt",
     )
     told = (
         "a repeat of the step is told the recorded reply"
@@ -83,26 +90,16 @@ def resolve(
 def retry(
     call: CallId, as_json: AsJson = False, config: Config = None, data: Data = None, store: Store = None
 ) -> None:
-    """Run a waiting call now: it is due at once."""
-    view = _settle(
-        read_settings(config, data, store),
-        call,
-        lambda ledger: ledger.hasten(call, _line("retry")),
-        "does not wait, so it cannot be hurried",
-    )
-    _done(view, as_json, "due now: a running gateway, or the next call of the step, sends it")
+    """Run a waiting call now, or look now for evidence of one in doubt: it is due at once."""
+    view = _settle(read_settings(config, data, store), call, lambda ledger: ledger.hasten(call, _line("retry")))
+    _done(view, as_json, HURRIED.get(view["state"], HURRIED["waiting"]))
 
 
 def cancel(
     call: CallId, as_json: AsJson = False, config: Config = None, data: Data = None, store: Store = None
 ) -> None:
     """Give up a waiting call."""
-    view = _settle(
-        read_settings(config, data, store),
-        call,
-        lambda ledger: ledger.cancel(call, _line("cancel")),
-        "does not wait, so it cannot be given up",
-    )
+    view = _settle(read_settings(config, data, store), call, lambda ledger: ledger.cancel(call, _line("cancel")))
     _done(
         view, as_json, "it may have taken effect: settle it" if view["state"] == "in-doubt" else "it is not sent"
     )
@@ -147,19 +144,20 @@ def _settle(
     settings: Settings,
     call: str,
     act: Callable[[Ledger], Coroutine[Any, Any, ChangeResult]],
-    refusal: str,
 ) -> dict[str, Any]:
     """Change the call and return its view; what the ledger's rules do not allow is `Refused`."""
-    from gateway.views import call_view
+    from gateway.views import call_view, standing
     from policies.claims import Outdated
 
     async def work(ledger: Ledger) -> dict[str, Any]:
         entry = await entry_of(ledger, call)
-        if isinstance(await act(ledger), Outdated):
-            state = entry.record.state
-            raise Refused(
-                f"call {call} is {state} and {refusal}; nothing was changed. `gimbal call {call}` tells more"
-            )
+        match await act(ledger):
+            case Outdated(record):
+                record = record or entry.record
+                raise Refused(
+                    f"call {call} is {record.state}: {standing(record)} Nothing was changed; "
+                    f"`gimbal call {call}` tells more"
+                )
         return call_view(await entry_of(ledger, call))
 
     return with_ledger(settings, work)

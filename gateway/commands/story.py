@@ -203,7 +203,7 @@ def _can(view: View, command: Command) -> Iterator[Line]:
             (command("resolve", call, "--not-applied"), "it did not: a repeat of the step sends it"),
         ]
     if "retry" in can:
-        lines.append((command("retry", call), "run it now"))
+        lines.append((command("retry", call), "look for evidence now" if "resolve" in can else "run it now"))
     if "cancel" in can:
         lines.append((command("cancel", call), "give it up"))
     yield from (Line(f"{line}  # {what}", "bold") for line, what in lines)

@@ -97,6 +97,7 @@ class Console:
         *,
         admin: str,
         signing: bytes,
+        signed_before: Collection[bytes] = (),
         hosts: Collection[str] = (),
         token_at: str = "the file admin-token of the data directory",  # noqa: S107  says where, not what
         kept: float = 7 * 86400.0,
@@ -108,7 +109,7 @@ class Console:
         self._upstreams = upstreams
         self._clock = clock
         self._admission = Admission(admin, hosts, token_at)
-        self._signing = signing
+        self._signing = (signing, *signed_before)
         self._kept = kept
         self._metrics = metrics
         self._trouble = trouble
@@ -140,8 +141,8 @@ class Console:
                 return self._show(request, View("problems", {"problems": kinds}), as_json)
             case "GET" | "HEAD", ["problems", slug]:
                 return self._show(request, View("problem", _kind(_known(PROBLEM_TYPES, slug, "problem"))), as_json)
-            case "GET" | "HEAD", ["calls", call] if (token := request.said("token")) and tokens.opens(
-                self._signing, call, token
+            case "GET" | "HEAD", ["calls", call] if (token := request.said("token")) and any(
+                tokens.opens(key, call, token) for key in self._signing
             ):
                 watched = await watch(self._ledger, self._clock, call, prefer_of(request.headers))
                 return watched.with_headers(*NO_SCRIPT)

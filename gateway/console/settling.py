@@ -9,6 +9,7 @@ from discovery.exchange import Header, Headers, Json, Response
 from gateway.console.admission import Admitted
 from gateway.console.messages import ConsoleRequest, Stop, bad_request, not_found
 from gateway.ports import Ledger
+from gateway.views import standing
 from gateway.wire_head import TOKEN, forwardable
 from policies.claims import ChangeResult, Outdated
 from policies.reply import Problem
@@ -35,7 +36,7 @@ async def act(ledger: Ledger, call: str, deed: str, request: ConsoleRequest, who
             raise Stop(not_found(f"There is no call {call!r}; its record may have expired."))
         case Outdated(record) if record is not None:
             state = record.state.value
-            detail = f"The call is {state}, so it cannot be {_DONE[deed]}. Nothing was changed."
+            detail = f"The call is {state}, so it cannot be {_DONE[deed]}. {standing(record)} Nothing was changed."
             members: dict[str, Json] = {"call": call, "state": state}
             raise Stop(Problem("wrong-state", 409, "The call's state does not allow that", detail, members))
 

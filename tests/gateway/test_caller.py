@@ -72,6 +72,22 @@ class Server:
             return await reader.read()
 
 
+@alive
+async def test_lives_whose_callers_were_let_go_are_waited_for_at_the_end():
+    alone = {"a life"}
+    server = Listening(echo, 4096, alone)
+    ready = asyncio.Event()
+    ending = asyncio.create_task(server.run(socket.create_server(("127.0.0.1", 0)), ready.set))
+    await ready.wait()
+
+    server.stop()
+    done, _ = await asyncio.wait({ending}, timeout=5 * listening.LOOK)
+    assert not done
+
+    alone.clear()
+    await ending
+
+
 async def echo(request: Asked) -> None:
     body = request.body
     if body is None:

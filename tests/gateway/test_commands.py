@@ -278,7 +278,7 @@ def test_what_is_not_in_doubt_cannot_be_settled(gimbal, store):
     code, out, err = gimbal("resolve", call, "--applied")
 
     assert (code, out) == (4, "")
-    assert "is failed and is not in doubt; nothing was changed" in err
+    assert "is failed: The upstream refused it; nothing took effect. Nothing was changed" in err
 
 
 def test_settling_wants_to_be_told_which_way(gimbal, store):

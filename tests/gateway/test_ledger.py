@@ -26,6 +26,7 @@ from policies.claims import (
     ALWAYS,
     KEY_ONLY,
     LEASE,
+    LONGEST_KEPT,
     Ask,
     Busy,
     Callback,
@@ -655,3 +656,56 @@ def test_every_key_of_a_call_is_in_its_shard(redis_bench: Bench, store_url: str)
         tags = {key.partition("}")[0] for key in client.scan_iter()}
 
     assert tags == {f"gimbal:{{s{shard_of('sync', 'order-1')}"}
+
+
+def test_a_key_that_was_replaced_opens_still_and_one_that_is_gone_hides_no_other_call(store_url: str):
+    old, new = b"o" * 32, b"n" * 32
+
+    async def work() -> None:
+        before = RedisLedger(Link(store_url), Vault([old]))
+        await before.claim(*step("first"), SEND)
+        rotated = RedisLedger(Link(store_url), Vault([new, old]))
+        await rotated.change(step("first")[0], 1, DONE, reply=CREATED)
+        await rotated.claim(*step("second"), SEND)
+        again = await rotated.claim(*step("first"), SEND)
+        after = RedisLedger(Link(store_url), Vault([new]))
+        first, second = await after.entry(step("first")[0]), await after.entry(step("second")[0])
+        listed = await after.calls()
+        settled = await after.cancel(step("first")[0], b"{}")
+
+        assert again.reply == CREATED
+        assert first is not None and second is not None
+        assert "another key" in first.unreadable and not second.unreadable
+        assert first.record.state is State.SUCCEEDED
+        assert {entry.id for entry in listed} == {first.id, second.id}
+        assert isinstance(settled, Outdated)
+        for ledger in (before, rotated, after):
+            await ledger.aclose()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_credentials_of_a_doubt_nobody_looks_into_are_not_kept(bench: Bench):
+    call, about = step("charge")
+    kept = Change(State.IN_DOUBT, not_before=START + 5, credentials=Credentials.KEPT)
+    bench.claim(call, about, SEND)
+    bench.change(call, 1, kept, credentials=((b"authorization", SECRET),))
+    assert bench.pending(call).credentials == ((b"authorization", SECRET),)
+    assert bench.pending(call).record.deadline == START + LONGEST_KEPT
+
+    bench.change(call, 1, Change(State.IN_DOUBT))
+
+    assert bench.pending(call).credentials == ()
+    assert bench.pending(call).record.credentials is Credentials.CALLER
+
+
+def test_retry_looks_into_a_doubt_now_but_not_into_that_of_a_batch(bench: Bench):
+    call, about = step("charge")
+    bench.claim(call, about, SEND)
+    bench.change(call, 1, Change(State.IN_DOUBT))
+    batch, about = step("batch")
+    bench.claim(batch, about, SEND)
+    bench.change(batch, 1, Change(State.IN_DOUBT, effect=Effect.SOME))
+
+    assert bench.hasten(call, b"{}").record.not_before == START
+    assert isinstance(bench.hasten(batch, b"{}"), Outdated)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.problems import ConfigError, Refused
-from gateway.tokens import admin_token, bearer, caller_of, capability, opens, signing_key
+from gateway.tokens import admin_token, bearer, caller_of, capability, opens, signing_key, signing_keys
 
 
 def test_the_admin_token_is_made_once_and_is_its_owners_alone(tmp_path):
@@ -84,3 +84,11 @@ def test_a_caller_is_known_by_its_token():
     assert caller_of("token-of", callers) is None
     assert caller_of(None, callers) is None
     assert caller_of("", {}) is None
+
+
+def test_a_capability_of_the_key_before_opens_after_a_rotation(tmp_path):
+    before = capability(signing_key(tmp_path, "old"), "call-1")
+    newest, *earlier = signing_keys(tmp_path, "new, old")
+
+    assert newest == signing_key(tmp_path, "new")
+    assert [opens(key, "call-1", before) for key in (newest, *earlier)] == [False, True]

@@ -81,7 +81,7 @@ def test_a_call_says_what_a_person_can_do_with_it():
     def can(state, effect=Effect.NONE):
         return call_view(replace(ENTRY, record=Record(state, "f", effect=effect)))["can"]
 
-    assert can(State.IN_DOUBT, Effect.UNKNOWN) == ["resolve"]
+    assert can(State.IN_DOUBT, Effect.UNKNOWN) == ["resolve", "retry"]
     assert can(State.WAITING) == ["retry", "cancel"]
     assert can(State.EXHAUSTED) == ["retry"]
     assert can(State.SUCCEEDED, Effect.ALL) == []

@@ -65,6 +65,13 @@ class Serving:
             self._process.communicate()
             self._process = None
 
+    def terminate(self) -> None:
+        """SIGTERM: it ends in good order; wait until it has."""
+        self._signal(signal.SIGTERM)
+        assert self._process is not None
+        self._process.communicate(timeout=2 * PATIENCE)
+        self._process = None
+
     def stop(self) -> None:
         """SIGSTOP: it holds what it holds, and does not know that time goes on."""
         self._signal(signal.SIGSTOP)

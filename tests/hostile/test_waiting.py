@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from fixtures.upstreams.counting import Counting
 from gateway.engine_home import Home
@@ -86,3 +87,20 @@ def test_a_doubt_left_by_a_killed_gateway_is_settled_when_another_serves(data: P
 
             assert (upstream.effects["charge"], posts(upstream)) == (1, 1)
             upstream.forget()
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_on_its_way_to_nobody_is_waited_for_at_an_orderly_end(data: Path):
+    with Counting() as upstream, Serving({"shop": upstream.url}, data) as gateway:
+        with gateway.client(headers=CHARGE) as caller:
+            told = caller.post("/shop/slow:6,ok/charges", headers={"Prefer": "respond-async"})
+            assert told.status_code == 202
+            until(lambda: upstream.sendings["charge"] == 1)
+
+        gateway.terminate()
+        gateway.start()
+
+        with gateway.client() as anybody:
+            done = anybody.get(told.headers["Location"])
+        assert done.status_code == 201
+        assert (upstream.effects["charge"], upstream.sendings["charge"]) == (1, 1)
