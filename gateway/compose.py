@@ -26,7 +26,7 @@ from gateway.ledger import RedisLedger
 from gateway.lookups import Lookups, LookupStore
 from gateway.notices import Notices
 from gateway.pins import RedisPins
-from gateway.problems import ConfigError
+from gateway.problems import ConfigError, LedgerUnavailable
 from gateway.settings import Settings
 from gateway.store import Durability, examine, open_store
 from gateway.sweeper import Sweeper
@@ -127,7 +127,8 @@ async def open_gateway(
         )
         stack.push_async_callback(adapter.aclose)
         for name in upstreams:
-            await adapter.refresh(name)
+            with contextlib.suppress(LedgerUnavailable):  # it goes on asking, and says so; answers pass meanwhile
+                await adapter.refresh(name)
         adapter.start(upstreams)
         stack.push_async_callback(gate.runner.aclose)
         lookups = Lookups(LookupStore(contracts.link), keys(settings)[0], gate, settings.upstreams)
