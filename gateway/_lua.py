@@ -43,8 +43,13 @@ local HELD = {claimed = true, sending = true, accepted = true, partial = true}
 local TERMINAL = {succeeded = true, rejected = true, failed = true, exhausted = true, cancelled = true}
 local ALWAYS = math.huge
 
+-- The names make room at once: a table that grows to this size is moved five times.
 local function with(record, changes)
-  local copy = {}
+  local copy = {
+    state = '', fingerprint = '', fence = 0, generation = 0, attempt = 0, lease_until = 0, not_before = 0,
+    deadline = 0, first_sent = 0, window = 0, replays = '', effect = '', doubted = false, some = false,
+    doubt_since = 0, credentials = '', owner = '',
+  }
   for name, value in pairs(record) do copy[name] = value end
   for name, value in pairs(changes) do copy[name] = value end
   return copy
@@ -301,9 +306,35 @@ local function time(injected)
   return tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 end
 
-local function load()
-  local stored = redis.call('HGET', call, 'record')
-  return stored and cmsgpack.unpack(stored) or nil
+local lines = '' -- of the transcript, where they were loaded too
+
+local function load(with_lines)
+  local record
+  if with_lines then
+    local stored = redis.call('HMGET', call, 'record', 'lines')
+    record, lines = stored[1], stored[2] or ''
+  else
+    record, lines = redis.call('HGET', call, 'record'), ''
+  end
+  return record and cmsgpack.unpack(record) or nil
+end
+
+-- What is written of a call leaves in one command: its record, and what was `put` beside it.
+local staged = {'record', ''}
+local written, packing
+
+local function put(name, value)
+  if value and value ~= '' then
+    staged[#staged + 1] = name
+    staged[#staged + 1] = value
+  end
+end
+
+local function write(record)
+  written, packing = record, cmsgpack.pack(record)
+  staged[2] = packing
+  redis.call('HSET', call, unpack(staged))
+  staged = {'record', ''}
 end
 
 -- States people look for that no timer moves; what time moves is found in `due`.
@@ -370,7 +401,7 @@ local function keep(old, new, now)
   if old == new then return end
   new.created, new.updated = old and old.created or now, now
   if old then new.workflow, new.kept = old.workflow, old.kept end
-  redis.call('HSET', call, 'record', cmsgpack.pack(new))
+  write(new)
   local had = old and old.credentials == 'kept' or new.credentials == 'kept'
   if had and (new.credentials ~= 'kept' or TERMINAL[new.state]) then redis.call('HDEL', call, 'credentials') end
   local was, is = old and due(old) or ALWAYS, due(new)
@@ -393,23 +424,24 @@ end
 -- Write `old` again as it is: it may have been written over a connection that broke since, and what confirms a
 -- write does so for the connection's own.
 local function again(old)
-  redis.call('HSET', call, 'record', cmsgpack.pack(old))
+  write(old)
 end
 
--- Append sealed lines, each behind its length, and drop the oldest where there are too many.
-local function append(lines)
-  if lines == '' then return end
-  local all = (redis.call('HGET', call, 'lines') or '') .. struct.pack('>I4', #lines) .. lines
+-- Put sealed lines behind those that were loaded, each behind its length; too many: the oldest are dropped.
+local function append(more)
+  if more == '' then return end
+  local all = lines .. struct.pack('>I4', #more) .. more
   local first = 1
   while #all - first + 1 > LINES do
     local next = first + 4 + struct.unpack('>I4', all, first)
     if next > #all then break end
     first = next
   end
-  redis.call('HSET', call, 'lines', first > 1 and string.sub(all, first) or all)
+  put('lines', first > 1 and string.sub(all, first) or all)
 end
 
 local function packed(record)
+  if record and record == written then return packing end
   return record and cmsgpack.pack(record) or false
 end
 """

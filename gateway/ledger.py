@@ -373,9 +373,10 @@ if told == 'granted' then
   else
     redis.call('HDEL', call, 'reply', 'items', 'credentials', 'original', 'sent')
   end
-  redis.call('HSET', call, 'about', ARGV[5], 'request', ARGV[6])
-  if ARGV[7] ~= '' then redis.call('HSET', call, 'sent', ARGV[7]) end
-  if ARGV[8] then redis.call('HSET', call, 'credentials', ARGV[8]) end
+  put('about', ARGV[5])
+  put('request', ARGV[6])
+  put('sent', ARGV[7])
+  put('credentials', ARGV[8])
 elseif told == 'recorded' and new.workflow then
   redis.call('ZADD', shard .. 'open', 'XX', now, new.workflow)
 end
@@ -395,14 +396,14 @@ return {told, packed(new), stored[1], stored[2], stored[3], false, stored[4]}
 
 CHANGE = Script(
     script("""
-local old, now = load(), time(ARGV[1])
+local old, now = load(ARGV[5] ~= ''), time(ARGV[1])
 local new, kept = change(old, tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), now)
 if kept then
-  if ARGV[4] ~= '' then redis.call('HSET', call, 'reply', ARGV[4]) end
-  if ARGV[6] ~= '' then redis.call('HSET', call, 'items', ARGV[6]) end
-  if ARGV[7] ~= '' then redis.call('HSET', call, 'original', ARGV[7]) end
-  if ARGV[8] ~= '' then redis.call('HSET', call, 'sent', ARGV[8]) end
-  if ARGV[9] then redis.call('HSET', call, 'credentials', ARGV[9]) end
+  put('reply', ARGV[4])
+  put('items', ARGV[6])
+  put('original', ARGV[7])
+  put('sent', ARGV[8])
+  put('credentials', ARGV[9])
   append(ARGV[5])
   keep(old, new, now)
 elseif old then
@@ -429,10 +430,10 @@ local rules = {
   cancel = cancel,
   hasten = hasten,
 }
-local old, now = load(), time(ARGV[1])
+local old, now = load(true), time(ARGV[1])
 local new, kept = rules[ARGV[2]](old, now)
 if kept then
-  if ARGV[3] ~= '' then redis.call('HSET', call, 'reply', ARGV[3]) end
+  put('reply', ARGV[3])
   append(ARGV[4])
 end
 if new then keep(old, new, now) end
@@ -446,9 +447,12 @@ local now, new = time(ARGV[1]), cmsgpack.unpack(ARGV[2])
 new.workflow = ARGV[3] ~= '' and ARGV[3] or nil
 new.kept = tonumber(ARGV[4])
 new.created, new.updated = now, now
-redis.call('HSET', call, 'record', cmsgpack.pack(new), 'about', ARGV[5], 'request', ARGV[6], 'reply', ARGV[7])
-if ARGV[9] ~= '' then redis.call('HSET', call, 'original', ARGV[9]) end
+put('about', ARGV[5])
+put('request', ARGV[6])
+put('reply', ARGV[7])
+put('original', ARGV[9])
 append(ARGV[8])
+write(new)
 enter(new, 'notes:', now)
 expire(nil, new)
 if new.workflow then

@@ -25,10 +25,13 @@ class Prefer:
     rest: bytes = b""
 
 
+_NOTHING = Prefer()
+
+
 def prefer_of(headers: Headers) -> Prefer:
     """Return what `headers` (names in lower case) prefer."""
     values = [value for name, value in headers if name == b"prefer"]
-    return read_prefer(values) if values else Prefer()
+    return read_prefer(values) if values else _NOTHING
 
 
 def read_prefer(values: list[bytes]) -> Prefer:

@@ -49,8 +49,11 @@ _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d")
 
 def forwardable(headers: Headers) -> Headers:
     """Return `headers` without those that end at this hop, including the ones `Connection` names."""
-    ending = _ending(headers, HOP_BY_HOP)
-    return tuple([header for header in headers if header[0].lower() not in ending])
+    for name, _ in headers:
+        if name.lower() in HOP_BY_HOP:
+            ending = _ending(headers, HOP_BY_HOP)
+            return tuple([header for header in headers if header[0].lower() not in ending])
+    return headers  # `Connection` itself would have been met
 
 
 def compose(request: Request, host: bytes, prefix: bytes, length: int | None) -> bytes | Fault:
