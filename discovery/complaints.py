@@ -58,6 +58,15 @@ _WHOLE_WORDS = (
     " request body"
 )
 _WHOLE = frozenset(_WHOLE_WORDS.split())
+_WHOLE_END = re.compile(r"(?:errors|violations|problems|issues)$")
+"""A member of a mapping of places that lists complaints of the whole: `inputErrors`."""
+_SPOKEN_WORDS = (
+    "text summary hint explanation diagnostics errors error errormessages errormessage messages"
+    " message details detail msg msgs reasons reason issues violations"
+    " warnings description problems causes cause data results failures faults info"
+)
+_SPOKEN = frozenset(_SPOKEN_WORDS.split())
+"""Members that hold an envelope's own sentences, listed or not: never a place in the request."""
 _ENVELOPE = re.compile(
     r"^(code|message|msg|status|statuscode|type|title|detail|details|instance|requestid|traceid|timestamp"
     r"|success|ok"
@@ -146,10 +155,10 @@ class _Walk:
             paths = [path + missing_below(known) for path in paths]
             allowed = allowed_of(known)
             for path in paths:
-                self.add(Complaint(prefix + path, text, (*own, *codes), allowed, where))
+                self.add(Complaint(_joined(prefix, path), text, (*own, *codes), allowed, where))
         elif text or own:
             self.add(Complaint(prefix or None, text, (*own, *codes), allowed_of(known), where))
-        here = prefix + paths[0] if paths else prefix
+        here = _joined(prefix, paths[0]) if paths else prefix
         for key, child in children:
             if plain(key) not in used:
                 self.visit(child, here, key, tuple(own)[:3] if paths else (), depth + 1)
@@ -160,6 +169,10 @@ class _Walk:
             return False
         if plain(under) in _SURE_MAPS:
             return True
+        if len(known) == 1 and _MAPS & known.keys() and not isinstance(next(iter(known.values())), str):
+            return False
+        if plain(under) in _MAPS and not _SPOKEN & known.keys() and all(map(_is_sentences, node.values())):
+            return True  # {"errors": {"name": "may not be empty"}}
         if any(isinstance(known.get(name), str) for name in ("message", "msg", "description", "detail", "code")):
             return False
         listed = all(
@@ -168,14 +181,19 @@ class _Walk:
         envelope = sum(1 for key in known if _ENVELOPE.match(key))
         if plain(under) in _MAPS:
             return listed or envelope * 2 <= len(known) or all(isinstance(v, dict) and v for v in node.values())
-        return depth == 0 and envelope == 0 and all(isinstance(value, list) and value for value in node.values())
+        if depth or not all(isinstance(value, list) and value and _nests(value) for value in node.values()):
+            return False
+        return envelope == 0 or (not _SPOKEN & known.keys() and all(map(_is_sentences, node.values())))
 
     def places(self, node: dict[str, Json], prefix: Path, codes: tuple[str, ...], depth: int) -> None:
         """Read a mapping of places to what is wrong there, to any depth, positions in lists included."""
         for key, value in node.items():
             if self.full(depth):
                 return
-            whole = plain(key) in _WHOLE or key in ("", "_errors", "__all__", "_schema", "_error")
+            name = plain(key)
+            whole = (
+                name in _WHOLE or _WHOLE_END.search(name) or key in ("", "_errors", "__all__", "_schema", "_error")
+            )
             here = prefix if whole else (*prefix, *(path_of(key) or (key,)))
             match value:
                 case str():
@@ -203,6 +221,11 @@ class _Walk:
             self.add(Complaint(here or None, text[:MAX_TEXT], codes))
 
 
+def _joined(prefix: Path, path: Path) -> Path:
+    """A place within a place, unless it says again what the prefix said."""
+    return prefix if path and prefix[-len(path) :] == path else prefix + path
+
+
 def _is_wrong(value: Json) -> bool:
     """Something that can be said to be wrong with a place: a sentence, a list of them, or the same further in."""
     match value:
@@ -214,6 +237,17 @@ def _is_wrong(value: Json) -> bool:
             return bool(value)
         case _:
             return False
+
+
+def _nests(listed: list[Json]) -> bool:
+    """Whether the mappings of a list, if any, go on mapping places: they say nothing at once."""
+    return not any(isinstance(held, str) for one in listed if isinstance(one, dict) for held in one.values())
+
+
+def _is_sentences(value: Json) -> bool:
+    """A sentence, or a list of nothing else."""
+    said = value if isinstance(value, list) else [value]
+    return bool(said) and all(isinstance(one, str) and not is_token(one.strip()) for one in said)
 
 
 def _tells(node: dict[str, Json]) -> bool:

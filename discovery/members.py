@@ -34,7 +34,7 @@ LOCATIONS = {
 
 _TEXT = re.compile(
     r"mess|msg|desc|detail|text|title|reason|error|explan|summary|hint|fehler|meld|mens|erreur|fault|info|string"
-    r"|cause|problem|nachricht|debug|advice|warn"
+    r"|cause|problem|nachricht|debug|advice|warn|exception|libelle"
 )
 _CODE = re.compile(
     r"code|type|error|reason|status|issue|categ|keyword|rule|kind|constraint|tag|exception|fault|errno|result"
@@ -71,6 +71,14 @@ _PLACE = (
         "domain",
     ),
 )
+_PLACE_END = re.compile(
+    r"(?:error|invalid|failed|missing|offending|wrong|bad)(?:path|field(?:name)?|pointer"
+    r"|param(?:eter)?(?:name)?|attribute"
+    r"|property|column|element|argument)s?$"
+    r"|(?:field|property|attribute|param(?:eter)?|input|element|json|request)(?:path|name"
+    r"|pointer)s?$|^expressions?$"
+)
+"""Other names of members that hold a place: `o:errorPath`, `invalidField`, `inputName`."""
 _ALLOWED = (
     "allowed",
     "allowedvalues",
@@ -141,7 +149,27 @@ def places_of(known: dict[str, Json], said: bool) -> tuple[list[Path], str, set[
         paths, place = _places_in(name, value, known)
         if paths:
             return paths, place or where, {name}
+    for name, value in known.items():
+        if name not in _PLACE and _PLACE_END.search(name):
+            listed = [one for one in value if isinstance(one, str)] if isinstance(value, list) else [value]
+            paths = [path_of(one) for one in listed if isinstance(one, str) and one and _is_name(one)]
+            if paths:
+                return paths, where, {name}
+        elif (inner := _only_place(value)) is not None:
+            return [inner], where, {name}
     return [], where, set()
+
+
+def _only_place(value: Json) -> Path | None:
+    """A place wrapped in mappings of nothing else: `{"inputPath": {"fieldPath": "title"}}`."""
+    for _ in range(3):
+        if not isinstance(value, dict) or len(value) != 1:
+            return None
+        name, value = next(iter(value.items()))
+        if isinstance(value, str):
+            sure = plain(name) in ("pointer", "fieldpath", "jsonpath", "field", "parameter", "property")
+            return path_of(value) if sure and value and _is_name(value) else None
+    return None
 
 
 def _places_in(name: str, value: Json, known: dict[str, Json]) -> tuple[list[Path], str]:

@@ -45,9 +45,11 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
             r"|key|arg|attr|element|input)"
             r"|unrecogni[sz]ed|additional propert|extra (?:input|field|propert|key)s?|no such (?:column|field"
             r"|property|param)"
-            r"|(?:field|param\w*|property|attribute|column|argument|key) .{0,60}(?:not (?:found|exist"
+            r"|(?<!required )(?:field|param\w*|property|attribute|column|argument"
+            r"|key) .{0,60}(?:not (?:found|exist"
             r"|permitted|recogni|known|defined|allowed)|does ?n.t exist|cannot be set|is unknown)"
             r"|could not find the .{1,60} (?:column|field)|not a (?:known|recogni[sz]ed) (?:field|param|prop)"
+            r"|^['\"][\w.\[\]]+['\"] is not allowed$|is (?:un)?known field"
             r"|unbekannt\w* feld|champ inconnu|campo desconocido|未知(?:参数|字段)",
         ),
         (
@@ -68,6 +70,9 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
             r"|specify|enter|supply|fill|select)|need something here"
             r"|not-null constraint|no .{1,30} (?:was |were )?(?:provided|given|specified|supplied)|(?:was"
             r"|were|got|received) (?:undefined|null|nothing)"
+            r"|required (?:key|property|field) .{0,60}not found|^no \w+(?: or \w+)* *$|\bwas null\b"
+            r"|指定されていません|入力されていません|未指定|不可为空|obrigat|必要です|обязател"
+            r"|не указан|wymagan|verplicht"
             r"|erforderlich|pflichtfeld|fehlt|darf nicht leer|obligatoi?r|obligatóri|requis\b|requise"
             r"|requerid|falta|manquant|必須|必填|必须|不能为空|缺少|入力して",
         ),
@@ -76,9 +81,10 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
             r"\bone of\b|\beither [`\'\"]?\w+[`\'\"]? or\b|allowed values|valid (?:values|options|choices)"
             r"|(?:option"
             r"|choice) .{0,12}(?:is )?not valid|not (?:a |an )?(?:valid |allowed )?(?:option|choice)"
-            r"|\benum\b|not (?:included )?in (?:the )?(?:list|set|enum)|must be '[^']*'(?:,| or)"
+            r"|\benum\b|not (?:included )?in (?:the )?(?:list|set|enum|value ?set)|unknown variant"
+            r"|not one of the values|must be '[^']*'(?:,| or)"
             r"|should be '[^']*' or|accepted values|possible values|invalid option|unsupported value"
-            r"|is not a valid \w+_\w+|invalid (?:event|type|choice|enum)\b|^unsupported$|valores permitidos"
+            r"|is not a valid \w+_\w+|invalid (?:event|type(?!: )|choice|enum)\b|^unsupported$|valores permitidos"
             r"|erlaubte werte",
         ),
         (
@@ -92,20 +98,27 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
         ),
         (
             Reason.TYPE,
-            rf"{_UNLIKE} (?:of )?(?:the )?(?:type |a |an |a valid |valid |equal to )*(?:{TYPES})\b"
+            rf"{_UNLIKE} (?:of )?(?:the )?(?:type |a |an |a valid |valid "
+            rf"|equal to )*(?:{TYPES})\b(?! (?:in|of|with|matching)\b)"
             rf"|(?:{TYPES}) (?:is )?expected|invalid type|wrong type|\btype mismatch|of type"
             r"|unable to parse .{0,30} as an?|cannot (?:be )?(?:deseriali[sz]e|convert|cast|parse)"
             r"|incompatible types?|must be of type|invalid value at .{0,80}\((?:type\.|TYPE_)"
-            r"|failed to parse field|found instead",
+            r"|failed to parse field|found instead|type check|invalid type: |cannot represent"
+            r"|could not be converted"
+            r"|cannot unmarshal|cast to \w+ failed|expected type: |^expected \w+, (?:received|got"
+            r"|found)|for input string",
         ),
         (
             Reason.OTHER,
             r"no such|not found|does ?n.t exist|do(?:es)? not exist|could not (?:be )?f(?:ou|i)nd"
-            r"|not a valid (?:contact|user|customer|account|object|id\b)|^invalid [\w.\-]+[.!]?$|not found",
+            r"|not a valid (?:contact|user|customer|account|object|id\b)|^invalid (?!(?:e-?mail"
+            r"|ur[il]|uuid|date|datetime|ip|phone|format)\b)[\w.\-]+[.!]?$|not found"
+            r"|(?:^|[-:] )invalid (?:param\w*|field|attribute|property|argument|amount):? ?[\w.]*$",
         ),
         (
             Reason.FORMAT,
-            r"format|pattern|regex|regular expression|malformed|not (?:a |an )?(?:\w+ ){0,2}valid|\binvalid"
+            r"format|pattern|regex|neither a valid|weak\b|regular expression|malformed|not (?:a "
+            r"|an )?(?:\w+ ){0,2}valid|\binvalid"
             r"|must (?:match|begin|start|end|only|contain only|be (?:a |an )?(?:valid|well|email|url|uri|uuid"
             r"|date|phone))"
             r"|must be an? (?:email|url|uri|uuid|date)|valid (?:email|url|uri|date|phone|uuid|ip)|illegal"

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from discovery.body import Kind, form_tree, read_body, read_json
 from discovery.exchange import Json, Request
-from discovery.lexical import plain
+from discovery.lexical import plain, words_of
 from discovery.pointer import Path, path_of
 
 MAX_SLOTS = 5_000
@@ -121,9 +121,10 @@ def value_at(tree: Json, place: Path) -> Json:
     return tree
 
 
-def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
+def find_place(slots: Slots, named: Path, given: bool = False) -> tuple[Path, bool]:
     """Return where `named` lies in the body, and whether something is there.
 
+    `given`: the upstream gave it as a path, so that what is not there goes below the root or its envelope.
     The whole path is tried first, then without what names only the message around it, then by its end.
     """
     if not named:
@@ -136,6 +137,7 @@ def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
             break
         if (place := _descend(slots.body, named[start:])) is not None:
             return place, True
+    named = _within(slots, named)
     for start in range(len(named) - 1):
         if start and plain(str(named[start - 1])) not in WRAPPERS:
             break
@@ -144,7 +146,18 @@ def find_place(slots: Slots, named: Path) -> tuple[Path, bool]:
     for start in range(len(named)):
         if place := _by_end(slots, named[start:]):
             return place, True
-    return _for_absent(slots, named), False
+    return _for_absent(slots, named, given and len(named) > 1), False
+
+
+def _within(slots: Slots, named: Path) -> Path:
+    """Return `named` without a beginning that cannot hold it: a number for no list, a scalar that was sent."""
+    if len(named) > 1 and isinstance(named[0], int) and isinstance(slots.body, dict):
+        return _within(slots, named[1:])
+    for end in range(len(named) - 1, 0, -1):
+        held = _descend(slots.body, named[:end])
+        if held is not None and isinstance(value_at(slots.body, held), (str, int, float)):
+            return named[end:]
+    return named
 
 
 def _descend(tree: Json, named: Path) -> Path | None:
@@ -185,7 +198,7 @@ def pair_value(slots: Slots, name: str) -> Path | None:
     return slots.pairs.get(plain(name))
 
 
-def _for_absent(slots: Slots, named: Path) -> Path:
+def _for_absent(slots: Slots, named: Path, given: bool) -> Path:
     """Where a field that was not sent would go: below the longest part of its path that is there, or best fits."""
     for start in range(len(named)):
         if start and plain(str(named[start - 1])) not in WRAPPERS:
@@ -198,20 +211,18 @@ def _for_absent(slots: Slots, named: Path) -> Path:
         start = 1 if plain(str(named[0])) in ("body", "query", "payload", "requestbody") else 0
         return named[start:]
     if len(named) > 1:
-        for start in range(1, len(named)):
+        for start in range(len(named)):
             for end in range(len(named) - 1, start, -1):
                 if place := _by_end(slots, named[start:end]):
                     return place + named[end:]
         trimmed = tuple(part for part in named[:-1] if plain(str(part)) not in WRAPPERS)
-        return (
-            (*likely_parent(slots, named[-1]), *trimmed, named[-1])
-            if trimmed
-            else (*likely_parent(slots, named[-1]), named[-1])
-        )
-    return (*likely_parent(slots, named[-1]), named[-1])
+        if len(trimmed) == 1 and isinstance(trimmed[0], str) and is_named_by(slots.path, trimmed[0]):
+            trimmed = ()  # `product.name`, of what is sent to /products
+        return (*likely_parent(slots, named[-1], given), *trimmed, named[-1])
+    return (*likely_parent(slots, named[-1], given), named[-1])
 
 
-def likely_parent(slots: Slots, name: str | int) -> Path:
+def likely_parent(slots: Slots, name: str | int, given: bool = False) -> Path:
     """Return the object a lacking `name` most likely belongs to.
 
     An element lacking what its siblings have; an empty object; the object inside a single-member envelope
@@ -222,14 +233,14 @@ def likely_parent(slots: Slots, name: str | int) -> Path:
         if kin := lacking_kin(slots, holder):
             return kin[:-1]
     empty = [place for place, node in slots.objects if place and not node]
-    if len(empty) == 1:
+    if len(empty) == 1 and not given and words_of(str(empty[0][-1]))[:1] != words_of(str(name))[:1]:
         return empty[0]
     place: Path = ()
     tree = slots.body
     while isinstance(tree, dict) and not any(plain(key) == wanted for key in tree):
         inner = [key for key, value in tree.items() if isinstance(value, dict)]
         fits = [
-            key for key in inner if _is_named_by(slots.path, key) or (len(tree) == 1 and plain(key) in _ENVELOPES)
+            key for key in inner if is_named_by(slots.path, key) or (len(tree) == 1 and plain(key) in _ENVELOPES)
         ]
         if len(fits) != 1:
             break
@@ -261,7 +272,7 @@ def _lacks(node: dict[str, Json], wanted: str) -> bool:
     return not any(plain(key) == wanted for key in node)
 
 
-def _is_named_by(path: str, key: str) -> bool:
+def is_named_by(path: str, key: str) -> bool:
     words = [plain(word.partition(".")[0]) for word in path.split("/")[-3:]]
     return plain(key) in words or plain(key) + "s" in words
 

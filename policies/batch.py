@@ -17,8 +17,8 @@ from typing import TypeAlias
 from discovery.body import Body, Kind
 from discovery.exchange import Json, Request
 from discovery.lexical import plain
-from discovery.pointer import Path, pointer_of
-from discovery.slots import Slots, slots_of
+from discovery.pointer import Path, place_of, pointer_of
+from discovery.slots import Slots, slots_of, value_at
 from policies.verdicts import MAX_ITEMS, Verdict, containers, verdict_of, verdicts_in
 
 
@@ -70,11 +70,22 @@ def read_batch(request: Request, body: Body, anyway: bool = False) -> Batch | No
     slots: Slots | None = None
     for verdicts, kind in verdicts_in(body, anyway):
         slots = slots or slots_of(request)
+        if kind == "named":
+            if (batch := _named(slots, body.value, verdicts)) is not None:
+                return batch
+            continue
         batch = _matched(slots, body.value, verdicts, kind)
         if batch is not None and batch.certain:
             return batch
         unsure = unsure or batch
     return unsure
+
+
+def is_proved(batch: Batch, body: Body) -> bool:
+    """Tell whether an item is done, and every item that is done is said to be: an error may tell only some."""
+    done = [item for item in batch.items if item.ok and item.index is not None]
+    said = (value_at(body.value, place_of(item.said)) if item.said else None for item in done)
+    return bool(done) and all(verdict_of(node).ok is True for node in said)
 
 
 def failures_in(answer: Json) -> tuple[Item, ...]:
@@ -116,6 +127,14 @@ def _matched(slots: Slots, answer: Json, verdicts: list[Verdict], kind: str) -> 
     why = f"{len(failed)} items failed, but the answer does not show which of {len(candidates[0])}"
     doubts = (Item(i, None, None, False, "", pointer_of(place)) for i, (place, _) in enumerate(candidates[0]))
     return Batch(tuple(doubts), False, why)
+
+
+def _named(slots: Slots, answer: Json, verdicts: list[Verdict]) -> Batch | None:
+    """Match verdicts given by the items' own keys: all of them, or they are no verdicts on items."""
+    for parts in _requested(slots, [str(key) for key in answer] if isinstance(answer, dict) else []):
+        if len(parts) > 1 and (found := _by_value(parts, verdicts)) is not None:
+            return _batch(slots, parts, verdicts, found, "its key", answer)
+    return None
 
 
 def _requested(slots: Slots, answered: Sequence[str]) -> list[Parts]:

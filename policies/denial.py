@@ -33,6 +33,9 @@ _FLAGS = frozenset(
         "exito",
         "erfolg",
         "succes",
+        "successo",
+        "esito",
+        "issucceed",
     }
 )
 _ERRORS = frozenset(
@@ -47,7 +50,15 @@ _ERRORS = frozenset(
         "usererrors",
         "fehler",
         "erro",
+        "erros",
         "erreur",
+        "erreurs",
+        "errore",
+        "errori",
+        "errores",
+        "errorlist",
+        "errordetails",
+        "validationerrors",
     }
 )
 _CODES = frozenset(
@@ -69,9 +80,28 @@ _CODES = frozenset(
         "result",
         "state",
         "type",
+        "statut",
+        "estado",
+        "stato",
+        "resultado",
+        "codigo",
+        "codice",
+        "coderetour",
+        "codeerreur",
+        "codigoerror",
+        "codigoerro",
+        "codigoretorno",
+        "fehlercode",
+        "codiceerrore",
+        "errornum",
     }
 )
-_OWN_ERROR_CODES = frozenset({"errcode", "errorcode", "errno", "errornumber", "ret", "retcode", "returncode"})
+_OWN_ERROR_CODE_WORDS = (
+    "errcode errorcode errno errornumber errornum ret retcode returncode coderetour codeerreur"
+    " codigoerror codigoerro"
+    " codigoretorno fehlercode codiceerrore"
+)
+_OWN_ERROR_CODES = frozenset(_OWN_ERROR_CODE_WORDS.split())
 _BLUNT = _FLAGS | _ERRORS | _OWN_ERROR_CODES
 _SIGNALS = _FLAGS | _ERRORS | _CODES
 _FINE = re.compile(
@@ -81,10 +111,10 @@ _FINE = re.compile(
 )
 _FAILED = re.compile(
     r"^(errors?|fail(ed|ure|s)?|false|ko|nok|no|n|invalid|refused|denied|rejected|exception|fault|fehler|erro"
-    r"|err|unsuccess\w*|declined|error\..*)$",
+    r"|err|unsuccess\w*|declined|error\..*|erreur|errore|échec|fallo|fallido|falha|fehlgeschlagen)$",
     re.I,
 )
-_SAYS = re.compile(r"(?:msg|message|messages|desc|description)$")
+_SAYS = re.compile(r"(?:msg|message|messages|desc|description|libelle|mensaje|messaggio|errortext)$")
 _WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常|정상", re.I)
 _SPEAKS = frozenset(
     {
@@ -112,7 +142,7 @@ _SPEAKS = frozenset(
         "code",
     }
 )
-_IDENTITY = frozenset({"id", "_id", "uuid", "guid", "href", "self"})
+IDENTITY = frozenset({"id", "_id", "uid", "uuid", "guid", "href", "self"})
 
 
 _quiet: set[str] = set()
@@ -155,9 +185,13 @@ def telling(node: dict[str, Json]) -> dict[str, Json]:
 
 
 _TELLS = re.compile(
-    r"^(?:ok|succe\w*|issuccess\w*|sucesso|exito|erfolg|fault|exception|rc|code|status\w*|ack|result|state|type|fehler|erro"
-    r"|ret|retcode|returncode|resultcode|responsecode|httpstatus\w*|outcome|data|json|response\w*|messages|envelope|body)$"
-    r"|err(?:or|no|code)|fail|reject|nprocess|notprocess"
+    r"^(?:ok|succe\w*|issuccess\w*|sucesso|exito|erfolg|fault|exception|rc|code|status\w*|ack"
+    r"|result|state|type|fehler|erro"
+    r"|ret|retcode|returncode|resultcode|responsecode|httpstatus\w*|outcome|data|json|response\w*"
+    r"|messages|envelope|body)$"
+    r"|err(?:or|no|code|eur)|fail|reject|nprocess|notprocess"
+    r"|^(?:statut|estado|stato|resultado|esito|erro|erros|codigo|codice|coderetour|codigoretorno)$"
+    r"|exception(?:report)?s?$"
 )
 
 
@@ -190,7 +224,7 @@ def _enveloped(key: str, inner: dict[str, Json], reading: bool, last_word: str) 
         body = inner.get("Body")
         fault = body.get("Fault") if isinstance(body, dict) else None
         if fault is not None:
-            return Denial("Fault", _shown(fault), 1.0)
+            return Denial("Fault", shown(fault), 1.0)
         if isinstance(body, dict):
             for inner_key, answer in body.items():
                 if isinstance(answer, dict) and (found := _denied(answer, reading, last_word)):
@@ -214,19 +248,21 @@ def _denied(value: dict[str, Json], reading: bool, last_word: str) -> Denial | N
     signals = _SIGNALS & names.keys()
     if not signals:
         return None
-    resource = bool(_IDENTITY & names.keys()) and "jsonrpc" not in names
+    resource = "jsonrpc" not in names and any(
+        value[names[name]] not in (None, "", 0) for name in IDENTITY & names.keys()
+    )
     affirmed = False
     for name in signals & _FLAGS:
         verdict = _flag(value[names[name]], names.keys())
         if verdict is False:
-            return Denial(names[name], _shown(value[names[name]]), 1.0)
+            return Denial(names[name], shown(value[names[name]]), 1.0)
         affirmed = affirmed or bool(verdict)
     for name in sorted(signals & _ERRORS):
         held = value[names[name]]
         if _is_error(name, held) and not affirmed and not (name.rstrip("s") in last_word and reading):
-            if resource and not _is_error_object(held):
+            if resource and (not _is_error_object(held) or (reading and _is_failed_resource(value, names))):
                 continue
-            return Denial(names[name], _shown(held), 0.95)
+            return Denial(names[name], shown(held), 0.95)
     if affirmed:
         return None
     for name in sorted(signals & _CODES):
@@ -277,6 +313,11 @@ def _is_error(name: str, held: Json) -> bool:
             return name not in ("errors",) and held != 0
         case _:
             return True
+
+
+def _is_failed_resource(value: dict[str, Json], names: dict[str, str]) -> bool:
+    """A job that was asked for, with its own state beside its error."""
+    return any(isinstance(value[names[name]], str) for name in ("status", "state", "phase") if name in names)
 
 
 def _is_error_object(held: Json) -> bool:
@@ -339,6 +380,6 @@ def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], re
     return None
 
 
-def _shown(held: Json) -> str:
+def shown(held: Json) -> str:
     text = str(held)
     return text if len(text) <= 80 else text[:77] + "..."

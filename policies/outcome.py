@@ -20,10 +20,11 @@ from discovery.exchange import SAFE_METHODS, Fault, Json, Phase, Request, Respon
 from discovery.hints import Hint, Reason, read_hints
 from discovery.markup import plain_text
 from discovery.reasons import said_reason
-from policies.batch import Batch, Item, failures_in, read_batch
+from policies.batch import Batch, Item, failures_in, is_proved, read_batch
 from policies.denial import ENVELOPE, Denial, denial, is_quiet
+from policies.faults import fault_denial, listed_denial, text_denial
 from policies.signs import Sign, signs_of
-from policies.verdicts import may_hold_verdicts
+from policies.verdicts import may_hold_verdicts, tells_of_success
 from policies.waits import Pace, read_pace, stated_in
 
 
@@ -82,8 +83,13 @@ def classify(request: Request, answer: Response | Fault, now: float) -> Reading:
             return Reading(Outcome.TRANSIENT, Effect.UNKNOWN, f"no answer ({phase}): {answer.detail}")
         case Response(status=status) if status < 400:
             return _claimed_success(request, answer, now)
-        case Response():
-            return _failure(request, answer, read_body(answer.headers, answer.body), None, now)
+        case Response(status=status):
+            body = read_body(answer.headers, answer.body)
+            if status < 500 and request.method not in SAFE_METHODS and tells_of_success(body.value):
+                batch = read_batch(request, body)
+                if batch is not None and batch.certain and is_proved(batch, body):
+                    return _many(request, answer, body, batch, now)
+            return _failure(request, answer, body, None, now)
 
 
 def _claimed_success(request: Request, answer: Response, now: float) -> Reading:
@@ -100,12 +106,17 @@ def _claimed_success(request: Request, answer: Response, now: float) -> Reading:
         why = f"status {answer.status}, but its body cannot be read: {body.note}"
         return Reading(Outcome.IN_DOUBT, Effect.UNKNOWN, why, confidence=0.3)
     elif not isinstance(value, list):
+        if isinstance(value, str) and body.kind is Kind.TEXT and (denied := text_denial(value)):
+            return _failure(request, answer, body, denied, now)
         return replace(_SUCCESS[answer.status], confidence=0.9 if not body.note else 0.5)
     if verdicts and (batch := _graph_items(value) or read_batch(request, body)):
         return _many(request, answer, body, batch, now)
     if answer.status == 207 and not safe and (told := _told_apart(value)):
         return told
     denied = _graph_denial(value) or denial(value, reading=safe, target=request.path)
+    if denied is None:
+        last_word = request.path.rpartition(b"/")[2].decode("latin-1") if safe else ""
+        denied = fault_denial(value, last_word) or (listed_denial(value) if verdicts else None)
     if denied is None:
         return _SUCCESS[answer.status]
     return _failure(request, answer, body, denied, now)
@@ -239,7 +250,7 @@ def _weighed(
     if status == 429:
         return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "too many requests"), 1.0, wait)
     if status >= 500 and fault != "client":
-        return _server_failure(request, status, complaints, signs, wait, said)
+        return _server_failure(request, status, complaints, signs, wait, said, pace.wait is not None)
     if status in (408, 425):
         return reading(Outcome.TRANSIENT, Effect.NONE, "the request was not processed", 0.9, wait)
     if status in (401, 407):
@@ -250,6 +261,12 @@ def _weighed(
     limited = Sign.RATE in first and status not in (402, 404, 405, 410, 413)
     if limited or (status == 403 and (pace.wait is not None or (pace.spent and Sign.AUTH not in first))):
         return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "a limit is spent"), 0.8, wait)
+    if status == 413 and pace.wait is not None:
+        return reading(Outcome.RATE_LIMITED, Effect.NONE, first.get(Sign.RATE, "too much for now"), 0.7, wait)
+    if not safe and any(_PARTLY.search(complaint.text) for complaint in complaints[:5]):
+        return reading(Outcome.IN_DOUBT, Effect.UNKNOWN, _words(signs, complaints), 0.5)
+    if status == 406 and _top(signs) is Sign.INVALID:
+        return _refusal(request, complaints, signs, said, denied)
     if status in (403, 404, 405, 406, 410, 415, 501, 505):
         return reading(Outcome.REFUSED, Effect.NONE, _words(signs, complaints), 0.95)
     passing = Sign.BUSY in first and _leads(signs, Sign.BUSY)
@@ -270,6 +287,7 @@ def _server_failure(
     signs: list[tuple[Sign, str]],
     wait: float | None,
     said: str,
+    dated: bool,
 ) -> Reading:
     """A status in the 500s: the effect of an unsafe request is unknown, unless it says it never began."""
     safe = request.method in SAFE_METHODS
@@ -284,7 +302,7 @@ def _server_failure(
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: not supported", None, 0.9)
     if safe and top in (Sign.ABSENT, Sign.EXISTS, Sign.AUTH) and status == 500:
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}, yet it says: {words}", None, 0.6)
-    if status == 503 and wait is not None:
+    if status == 503 and dated:
         return Reading(Outcome.TRANSIENT, Effect.NONE, f"{said} with a time to come back", wait)
     if safe:
         return Reading(Outcome.TRANSIENT, Effect.NONE, f"{said}: {words}" if words else said, wait, 0.9)
@@ -319,6 +337,15 @@ def _refusal(
         why = f"{said}: {words}" if words else f"{said}: the request is invalid"
         return Reading(Outcome.VALIDATION if not words else Outcome.REFUSED, Effect.NONE, why, None, 0.4, hints)
     return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {words}" if words else said, None, 0.6, hints)
+
+
+_PARTLY = re.compile(
+    r"partial(?:ly)? (?:write|success|succeeded|failure|failed|written|applied|completed|processed"
+    r"|import)|some (?:of the )?"
+    r"(?:items|records|rows|points|entries) (?:were|have been|could not|failed)",
+    re.I,
+)
+"""Words that say a part may be done, where no part is told from another."""
 
 
 def _fault_side(body: Body) -> str:

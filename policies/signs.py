@@ -30,7 +30,8 @@ class Sign(StrEnum):
 _TEXT: dict[Sign, re.Pattern[str]] = {
     sign: re.compile(pattern, re.I)
     for sign, pattern in {
-        Sign.RATE: r"rate.?limit|throttl|too many (?:requests|calls|attempts|login)|\bquota|slow ?down|too (?:fast"
+        Sign.RATE: r"rate.?limit|throttl|\brate (?:was |has been )?exceeded|throughput exceeded|enhance your calm"
+        r"|too many (?:requests|calls|attempts|login)|\bquota|slow ?down|too (?:fast"
         r"|frequent)|"
         r"(?:requests?|calls?|api|usage|daily|hourly|monthly|rate|login|per.second|query"
         r"|frequency)\s(?:[\w-]+\s){0,3}(?:limit|cap|attempt\w*)\b.{0,30}(?:exceed|reach|hit)|"
@@ -44,7 +45,10 @@ _TEXT: dict[Sign, re.Pattern[str]] = {
         r"|registered|used|done|paid|processed"
         r"|captured|refunded|cancell?ed|enabled|subscribed|closed)|duplicate|(?:member|record|name|email|user"
         r"|item) exists|\bexists\b(?<!not exists)|\bin use\b|not unique|must be unique|unique constraint|"
-        r"conflict|collision|modified meanwhile|been modified|已存在|重复|已被|既に|bereits|ya (?:existe|est)|déjà"
+        r"conflict|collision|modified meanwhile|been modified|version mismatch|different version"
+        r"|stale (?:object|version|resource)"
+        r"|version is out of date|not the (?:latest|current) version|optimistic lock"
+        r"|idempotency key .{0,20}(?:used|reused)|已存在|重复|已被|既に|bereits|ya (?:existe|est)|déjà"
         r"|já (?:existe|cadastrad)|gibt es schon|existe déjà",
         Sign.BUSY: r"try again (?:later|in|soon|shortly)|please (?:try again|retry)|retry (?:later|in|your|after)"
         r"|temporar|unavailable|overload|\bbusy\b|timed? ?out|timeout|maintenance|in.progress\b|transient"
@@ -85,8 +89,11 @@ _TEXT: dict[Sign, re.Pattern[str]] = {
         r"|blank|empty|malformed|unrecogni[sz]ed|unknown|unexpected|validation|format|parse|parsing|schema"
         r"|\btype\b|too (?:long|short|large|small|many|few|high|low)|out of range|maximum|minimum|(?:less"
         r"|greater) than|must not|characters|bad request|illegal|not be (?:null|blank|empty)|expected"
-        r"|\bone of\b|specify|wasn't supplied|weren't supplied|not provided|unable to verify|"
-        r"参数|格式|不正确|不能为空|缺少|无效|必須|必填|入力|ungültig|erforderlich|fehlt|pflicht|inválid|obligator|requerid"
+        r"|\bone of\b|specify|specified|incorrect|syntax|(?:does ?n.t|do(?:es)? not|did ?n.t) match"
+        r"|mismatch|too weak"
+        r"|^no \w+(?: or \w+)* *$|wasn't supplied|weren't supplied|not provided|unable to verify|"
+        r"参数|格式|不正确|不能为空|缺少|无效|必須|必填|入力|ungültig|erforderlich|fehlt|pflicht"
+        r"|inválid|obligator|requerid"
         r"|invalide|valide|requis|obligatoire|obrigat",
         Sign.RULE: r"(?:does|do) not (?:allow|support|permit)|not (?:supported|available"
         r"|allowed|permitted|possible"
@@ -103,11 +110,11 @@ _CODE: dict[Sign, re.Pattern[str]] = {
         r"|resourceexhausted|toomanycalls|complexityexc|usagelimit|requestthrottled|bandwidth",
         Sign.EXISTS: r"exist(?:s|ed)?(?:error|exception)?$|alreadyin|^already|duplicat"
         r"|conflict(?!.*valid)|nameinuse"
-        r"|inuse$|taken|hassuccess|preconditionfailed|conditionalcheck|etagmismatch|idempotencykeyreuse"
+        r"|(?<!key)inuse$|taken|hassuccess|preconditionfailed|conditionalcheck|etagmismatch|idempotencykeyreuse"
         r"|alreadycontributor",
         Sign.BUSY: r"unavailable|overload|busy|timeout|maintenance|inprogress|transient|deadlock|unabletolock"
         r"|resourcelocked|^locked$|aborted|concurrent|trylater|tryagain|lockconflict|notready|temporar"
-        r"|backenderror|serviceerror",
+        r"|backenderror|serviceerror|inflight|keyinuse$",
         Sign.AUTH: r"unauthori[sz]ed|unauthenticated|notauthed|authfail|authenticat"
         r"|accessdenied|(?<!extra)forbidden"
         r"|permission|invalidtoken|tokenexpired|expiredtoken|invalidgrant|invalidclient|credential|oauthexc"
@@ -122,14 +129,31 @@ _CODE: dict[Sign, re.Pattern[str]] = {
         Sign.INVALID: r"invalid|valid|required|missing|malformed|badrequest|unprocessable"
         r"|parameter|blank|unknown(?:field"
         r"|param)|format|toolong|tooshort|badvalue|argument|schema|baduser|notext|invalidoption|mandatory"
-        r"|syntax|parse|mapping|strictdynamic",
+        r"|syntax|parse|mapping|strictdynamic|badparam",
         Sign.RULE: r"declin|notallowed|notsupported|unsupported|insufficient|forbid|blocked"
         r"|cant|cannot|refused|rejected"
         r"|denied|disabled|expired|halted",
     }.items()
 }
 
-_HTTP_STATUS = re.compile(r"[1-5]\d\d")
+_STOCK = re.compile(
+    r"quota (?:of|for) (?!quota)|already used|number of|limit of \d+|(?:storage|disk|instance|seat"
+    r"|server|project|user|record|resource)s?"
+    r" (?:quota|limit)|reached (?:the|your) (?:limit|quota|maximum)",
+    re.I,
+)
+_PACED = re.compile(
+    r"\brequests\b|request (?:rate|limit|quota)|\bcalls?\b|quer(?:y|ies)|\brate\b|per (?:second"
+    r"|minute|hour|day|month)|per-|second|minute|hour|daily|monthly"
+    r"|later|retry|throttl|slow|quota metric|times|attempt",
+    re.I,
+)
+
+
+@lru_cache(512)
+def is_stock(text: str) -> bool:
+    """Tell whether a limit is on how much there may be, which no waiting cures, rather than on calls."""
+    return bool(text) and _STOCK.search(text) is not None and _PACED.search(text) is None
 
 
 @lru_cache(2048)
@@ -154,10 +178,13 @@ def sign_of_text(text: str) -> Sign | None:
 def signs_of(complaints: Sequence[Complaint]) -> list[tuple[Sign, str]]:
     """Return (sign, the words that are it), codes before sentences within each complaint, outermost first."""
     found: dict[tuple[Sign, str], None] = {}
+    stock = any(is_stock(complaint.text) for complaint in complaints[:5])
     for number, complaint in enumerate(complaints[:40]):
         for code in complaint.codes[:6]:
             if (sign := sign_of_code(code)) is not None:
+                sign = Sign.RULE if stock and sign is Sign.RATE else sign
                 found.setdefault((sign, code))
         if number < 12 and complaint.text and (said := sign_of_text(complaint.text[:600])) is not None:
+            said = Sign.RULE if stock and said is Sign.RATE else said
             found.setdefault((said, complaint.text.split("\n")[-1][:200]))
     return list(found)

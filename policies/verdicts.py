@@ -49,6 +49,15 @@ _FINE = re.compile(
     r"|http/[\d.]+ [23].*)$",
     re.I,
 )
+_NAMED_LIST = re.compile(
+    r"^(?:failed|invalid|rejected|unsuccessful|unknown|notfound|missing|skipped|ignored|duplicate)[a-z]*s$"
+)
+"""Lists that give what failed by its key alone: `invalid_emails`, `failed_ids`."""
+_WORD_LIST = re.compile(r"^(?:\w*(?:status|code|result)e?s?)$")
+_FAILED_WORD = re.compile(r"^(?:error|fail\w*|rejected|invalid|refused|denied|not_?\w+|skipped)\b", re.I)
+_KEYED = re.compile(r"^\w*(?:status|statuses|code|codes|result|results|items|responses?|data)$")
+_BECAUSE = re.compile(r"reason|error|message|msg|cause|detail")
+_SKIPPED = re.compile(r"^(?:skip\w*|ignored|bounced|hard.?bounce\w*|dropped|suppressed|duplicate)$", re.I)
 _BUSY_STATUS = frozenset({408, 423, 425, 429, 503})
 
 
@@ -59,7 +68,13 @@ def may_hold_verdicts(answer: Json, depth: int = 0) -> bool:
     if not isinstance(answer, dict) or depth > 3:
         return False
     held = [(key, value) for key, value in answer.items() if isinstance(value, (dict, list)) and value]
-    return any(_FAILED_LIST.match(plain(key)) or may_hold_verdicts(value, depth + 1) for key, value in held)
+    return any(
+        _FAILED_LIST.match(name := plain(key))
+        or may_hold_verdicts(value, depth + 1)
+        or _NAMED_LIST.match(name)
+        or (_KEYED.match(name) and _words((), value))
+        for key, value in held
+    )
 
 
 def _inner(node: dict[str, Json]) -> dict[str, Json]:
@@ -96,12 +111,47 @@ def verdicts_in(body: Body, anyway: bool) -> Iterator[tuple[list[Verdict], str]]
                 yield said, "each"
             elif _DONE_LIST.match(name):
                 done += [replace(verdict, ok=True) for verdict in said]
+        elif (
+            isinstance(node, list) and _NAMED_LIST.match(name) and all(isinstance(one, (str, int)) for one in node)
+        ):
+            yield (
+                [Verdict(False, one, why=str(place[-1]), place=(*place, i)) for i, one in enumerate(node)],
+                "named",
+            )
+        elif (
+            isinstance(node, list) and len(node) > 1 and _WORD_LIST.match(name) and (listed := _words(place, node))
+        ):
+            yield listed, "each"
+        elif isinstance(node, dict) and place and len(node) > 1 and (listed := _words(place, node)):
+            yield listed, "named"
         elif isinstance(node, list) and _DONE_LIST.match(name):
             done += [Verdict(True, child, place=(*place, i)) for i, child in enumerate(node[:MAX_ITEMS])]
     if indexed:
         yield indexed, "failures"
     if failures or (anyway and done):
         yield failures + done, "split" if done else "failures"
+
+
+def _words(place: Path, node: Json) -> list[Verdict]:
+    """Verdicts that are bare words or statuses, listed or by key, some of which fail; else none."""
+    held: list[tuple[str | int, Json]] = (
+        [*node.items()] if isinstance(node, dict) else [*enumerate(node)] if isinstance(node, list) else []
+    )
+    said: list[Verdict] = []
+    for key, word in held[:MAX_ITEMS]:
+        status = _http(word)
+        known = isinstance(word, str) and (_FAILED_WORD.match(word) or _FINE.match(word))
+        if status is None and not known:
+            return []
+        fine = status < 400 if status is not None else _FINE.match(str(word)) is not None
+        doubt = status is not None and status >= 500 and status not in (501, 503, 505)
+        retry = status in _BUSY_STATUS
+        node_said: Json = key if isinstance(key, str) else word
+        why = "" if fine else f"status {status}" if status else str(word)[:200]
+        said.append(
+            Verdict(True if fine else None if doubt else False, node_said, retry, why, None, (*place, key))
+        )
+    return said if any(verdict.ok is not True for verdict in said) else []
 
 
 def _elements(place: Path, node: Json) -> list[tuple[Path, Json]]:
@@ -133,6 +183,22 @@ def verdict_of(node: Json) -> Verdict:
     if not isinstance(node, dict):
         return Verdict(None, node)
     names = telling(_inner(node))
+    ok, status = _standing(node, names)
+    return _failed(node, names, status) if ok is False else Verdict(ok, node)
+
+
+def tells_of_success(answer: Json) -> bool:
+    """Tell at little cost whether an answer that is an error says of an item that it went well."""
+    for place, node in containers(answer):
+        if isinstance(node, list) and not (place and _FAILED_LIST.match(plain(str(place[-1])))):
+            for child in suspects(node[:MAX_ITEMS]):
+                if _standing(child, telling(_inner(child)))[0]:
+                    return True
+    return False
+
+
+def _standing(node: dict[str, Json], names: dict[str, Json]) -> tuple[bool | None, int | None]:
+    """Whether an element says that it went well, by the `names` in it that tell, and its status."""
     status = next(
         (
             number
@@ -155,11 +221,11 @@ def verdict_of(node: Json) -> Verdict:
         for name in ("status", "result", "state", "code", "outcome"):
             if isinstance(word := names.get(name), str) and word:
                 ok = False if _FAILED.match(word) else True if _FINE.match(word) else ok
+                if _SKIPPED.match(word) and any(_BECAUSE.search(plain(key)) and node[key] for key in node):
+                    ok = False
                 if ok is not None:
                     break
-    if ok is not False:
-        return Verdict(ok, node)
-    return _failed(node, names, status)
+    return ok, status
 
 
 def _told(node: Json) -> Verdict:

@@ -83,7 +83,8 @@ def stated_in(complaints: Sequence[Complaint], tree: Json) -> float | None:
     for complaint in complaints[:20]:
         for match in _SENTENCE.finditer(complaint.text):
             return (
-                float(match[1]) * _UNITS[(match[2] or "s")[:2].lower().rstrip("e")]
+                float(match[1])
+                * _UNITS["ms" if match[2][:4].lower() == "mill" else match[2][:2].lower().rstrip("e")]
                 if match[2]
                 else float(match[1])
             )
@@ -102,9 +103,13 @@ _UNITS = {
     "da": 86400.0,
 }
 _SENTENCE = re.compile(
-    r"(?:retry|try again|wait|available|reset|please wait|resets?)\s*(?:after|in|for|at least"
-    r"|your request in)?\s*:?\s*(\d{1,7}(?:\.\d{1,6})?)\s*(ms|milli\w*|seconds?|secs?|s|minutes?|mins?|hours?"
-    r"|days?)?\b",
+    r"\b(?:(?:retry|try again|wait)(?:\s+(?:after|in|for|at least|your request in))?|(?:available"
+    r"|resets?)(?: again)?"
+    r"\s+(?:after|in)|(?:erneut|noch einmal) in|réessayer (?:dans|après)|de nuevo en|novamente em"
+    r"|riprova(?:re)? tra)"
+    r"\s*:?\s*(\d{1,7}(?:\.\d{1,6})?)\s*(ms|milli\w*|seconds?|secondes?|segundos?|sekunden|secs?|s"
+    r"|minut\w*|mins?|hours?|heures?"
+    r"|days?)?(?!\w| ?(?:times|attempts|x)\b)",
     re.I,
 )
 _MEMBERS = frozenset(
