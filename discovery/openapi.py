@@ -6,15 +6,14 @@ for it. Objects that are the same in several places become shared components, na
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
-from urllib.parse import quote
 
 from discovery.body import Kind
+from discovery.components import share
 from discovery.evidence import Node, Objects, Strings
 from discovery.lexical import singular, words_of
 from discovery.paging import paging_of
@@ -23,9 +22,6 @@ from discovery.required import Things
 from discovery.schema import Claims, Schema, presence, schema_of
 from discovery.templates import Parameter, Template, draw
 from discovery.traffic import Answers, Evidence, Exchanges
-
-SHARED = 3
-"""Properties from which an object is worth a component of its own when it comes twice."""
 
 _REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
@@ -73,7 +69,7 @@ def document(
         "servers": [{"url": url} for url in servers] or [{"url": "/"}],
         "paths": paths,
     }
-    components = writer.share(told)
+    components = share(paths)
     schemes = _schemes(evidence)
     if components or schemes:
         told["components"] = ({"schemas": components} if components else {}) | (
@@ -255,36 +251,6 @@ class _Writer:
             told["headers"] = dict(sorted(named.items()))
         return told
 
-    def share(self, told: dict[str, Any]) -> dict[str, Schema]:
-        """Move objects that come more than once to components; return those."""
-        counts: Counter[str] = Counter()
-        names: dict[str, Counter[str]] = {}
-        for name, schema in _places(told["paths"]):
-            if len(schema.get("properties", ())) >= SHARED:
-                text = _canonical(schema)
-                counts[text] += 1
-                names.setdefault(text, Counter())[name] += 1
-        shared: dict[str, Schema] = {}
-        given: dict[str, str] = {}
-        repeated = [text for text in counts if counts[text] > 1]
-        for text in sorted(repeated, key=lambda text: (-counts[text], text)):
-            name, number = max(sorted(names[text]), key=lambda name: names[text][name]), 2
-            unique = name
-            while unique in shared:
-                unique, number = f"{name}{number}", number + 1
-            given[text] = unique
-            shared[unique] = json.loads(text)
-        _refer(told["paths"], given, top=True)
-        for schema in shared.values():
-            for inner in list(schema.get("properties", {}).values()):
-                _refer(inner, given, top=False)
-            schema["properties"] = {
-                key: _reference(inner, given) for key, inner in schema.get("properties", {}).items()
-            }
-            if isinstance(schema.get("additionalProperties"), dict):
-                _refer(schema["additionalProperties"], given, top=False)
-        return dict(sorted(shared.items()))
-
 
 _VERBS = {"GET": "Get", "PUT": "Put", "PATCH": "Change", "DELETE": "Delete"}
 
@@ -314,67 +280,6 @@ def _article(words: str) -> str:
 
 def _sent(where: str, name: str) -> dict[str, Any]:
     return {"name": name, "in": where, "schema": {"type": "string"}}
-
-
-def _canonical(schema: Schema) -> str:
-    return json.dumps(schema, sort_keys=True, separators=(",", ":"))
-
-
-def _places(node: Any, name: str = "Item") -> Iterable[tuple[str, Schema]]:
-    """Yield each object schema below `node` with a component's name for it."""
-    if isinstance(node, list):
-        for inner in node:
-            yield from _places(inner, name)
-        return
-    if not isinstance(node, dict):
-        return
-    if (
-        "properties" in node
-        and isinstance(node["properties"], dict)
-        and node.get("type") in ("object", ["object", "null"])
-    ):
-        yield name, node
-    for key, inner in node.items():
-        if key == "properties" and isinstance(inner, dict):
-            for prop, schema in inner.items():
-                yield from _places(schema, _title(prop))
-        elif key in ("items", "additionalProperties", "schema", "anyOf", "oneOf", "content"):
-            yield from _places(inner, name)
-        elif isinstance(inner, dict) and key not in ("x-gimbal",):
-            yield from _places(inner, _title(key.rstrip("/").rpartition("/")[2]) if key.startswith("/") else name)
-        elif isinstance(inner, list) and key == "parameters":
-            continue
-
-
-def _is_object(node: Mapping[str, Any]) -> bool:
-    return isinstance(node.get("properties"), dict) and node.get("type") in ("object", ["object", "null"])
-
-
-def _title(key: str) -> str:
-    words = words_of(key.strip("{}")) or ("item",)
-    if words[-1] == "id" and len(words) > 1:
-        words = words[:-1]
-    return re.sub(r"\W", "", "".join(word.title() for word in (*words[:-1], singular(words[-1])))) or "Item"
-
-
-def _reference(schema: Any, given: Mapping[str, str]) -> Any:
-    if isinstance(schema, dict) and "properties" in schema:
-        name = given.get(_canonical(schema))
-        if name:
-            return {"$ref": f"#/components/schemas/{quote(name)}"}
-    return schema
-
-
-def _refer(node: Any, given: Mapping[str, str], top: bool) -> None:
-    """Put references in place of shared schemas below `node`, outer ones first: they hold the inner ones."""
-    if isinstance(node, list):
-        for index, inner in enumerate(node):
-            node[index] = _reference(inner, given)
-            _refer(node[index], given, top)
-    elif isinstance(node, dict):
-        for key, inner in list(node.items()):
-            node[key] = _reference(inner, given)
-            _refer(node[key], given, top)
 
 
 def _kind_of(media: str) -> Kind | None:

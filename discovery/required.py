@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from discovery.evidence import Arrays, Node, Nulls, Numbers, Objects, Strings
+from discovery.variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +153,32 @@ def required_of(objects: Objects, things: Things | None, enough: Enough) -> list
     )
 
 
+def required_with(variant: Variant, objects: Objects, things: Things | None, enough: Enough) -> list[str]:
+    """Return the keys of `variant` alone that are believed never to be missing there."""
+    least = enough.sent if things is not None and things.sent else enough.answered
+    return [
+        key
+        for key, count in sorted(variant.keys.items())
+        if count == variant.count >= least
+        and not objects.properties[key].get(Nulls)
+        and not _left_out(objects.properties[key], things)
+    ]
+
+
 def _believed(
     key: str, node: Node, objects: Objects, thing: Thing | None, things: Things | None, enough: Enough
 ) -> bool:
     if things is None or thing is None:
         return objects.count >= enough.answered
-    if thing.nulls.get(key, 0) or (things.omits and not things.sent and not _is_never_empty(node)):
+    if thing.nulls.get(key, 0) or _left_out(node, things):
         return False
     least = enough.sent if things.sent else enough.naming if key.lower() in _NAMING else enough.answered
     return thing.count >= least and thing.present.get(key, 0) >= enough.pooled * thing.count
+
+
+def _left_out(node: Node, things: Things | None) -> bool:
+    """Tell whether the API would leave this member out when there is nothing to say."""
+    return things is not None and things.omits and not things.sent and not _is_never_empty(node)
 
 
 def _is_never_empty(node: Node) -> bool:

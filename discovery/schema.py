@@ -4,20 +4,23 @@
 A schema always accepts all it was learned from. Beyond that it claims a thing only where the evidence carries it:
 `required` as `discovery.required` says; `enum` where a
 closed set of words came again and again under a name that stands for one; `additionalProperties` where keys
-behave like data. Variants are one object whose members are optional: `Objects.tags` is not written as `oneOf` yet.
+behave like data.
+Variants that a tag explains (`discovery.variants`) are `oneOf` with a discriminator, beside their common members.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from discovery.evidence import Arrays, Booleans, Counted, Node, Nulls, Numbers, Objects, Strings
 from discovery.lexical import STRING_FORMATS, words_of
-from discovery.required import ENOUGH, Enough, Things, required_of
+from discovery.required import ENOUGH, Enough, Things, required_of, required_with
+from discovery.variants import Union, Variant, union_of
 
 Schema: TypeAlias = "dict[str, Any]"
 
@@ -100,7 +103,9 @@ def _schema(node: Node, things: Things | None, claims: Claims) -> Schema:
                 schemas.append(_object(strategy, node.name, things, claims))
     if not schemas:
         return {"type": "null"} if nullable else {}
-    if nullable:
+    if nullable and "oneOf" in schemas[0]:
+        schemas.append({"type": "null"})
+    elif nullable:
         schemas = [*schemas, {"type": "null"}] if len(schemas) > 1 or "type" not in schemas[0] else schemas
         if len(schemas) == 1:
             schemas[0]["type"] = [schemas[0]["type"], "null"]
@@ -167,20 +172,50 @@ def _object(objects: Objects, name: str, things: Things | None, claims: Claims) 
         )
     schema: Schema = {"type": "object"}
     properties = objects.properties
-    if properties:
-        schema["properties"] = {}
+    members: dict[str, Schema] = {}
     for key, inner in sorted(properties.items()):
         told = _schema(inner, things, claims)
         if not properties.keys().isdisjoint(told.get("enum", ())):
             del told["enum"]  # it names the member that comes with it: a tag, and more will follow
         if claims.evidence:
             told.setdefault("x-gimbal", {})["presence"] = presence(inner.count, objects.count)
-        schema["properties"][key] = told
-    if must := required_of(objects, things, claims.required):
-        schema["required"] = must
+        members[key] = told
+    must = required_of(objects, things, claims.required)
+    if (union := union_of(objects)) and not claims.required.never:
+        variants = [
+            _variant(variant, union, members, required_with(variant, objects, things, claims.required), claims)
+            for variant in union.variants
+        ]
+        if "enum" not in members[union.tag]:
+            variants.append(_other(union))
+        schema |= {
+            "properties": {key: told for key, told in members.items() if key in union.common},
+            "required": sorted({*must, union.tag}),
+            "oneOf": variants,
+            "discriminator": {"propertyName": union.tag},
+        }
+    else:
+        schema |= ({"properties": members} if members else {}) | ({"required": must} if must else {})
     if objects.rest is not None:
         schema["additionalProperties"] = _schema(objects.rest, things, claims)
     return schema | _told(objects, claims)
+
+
+def _variant(
+    variant: Variant, union: Union, members: Mapping[str, Schema], must: Sequence[str], claims: Claims
+) -> Schema:
+    """The schema of one variant: its values of the tag, and what it has beside the common members."""
+    tag: Schema = {"enum": sorted(variant.values)} if len(variant.values) > 1 else {"const": variant.values[0]}
+    own = {key: deepcopy(members[key]) for key in sorted(variant.keys) if key not in union.common}
+    schema: Schema = {"type": "object", "properties": {union.tag: tag, **own}, "required": [union.tag, *must]}
+    return schema | ({"x-gimbal": {"n": variant.count}} if claims.evidence else {})
+
+
+def _other(union: Union) -> Schema:
+    """The schema of what is none of the variants: more will follow, where the tag's values are no closed set."""
+    known = sorted(value for variant in union.variants for value in variant.values)
+    tag: Schema = {"type": "string", "not": {"enum": known}}
+    return {"title": "Other", "type": "object", "properties": {union.tag: tag}, "required": [union.tag]}
 
 
 def is_map(objects: Objects, name: str) -> bool:
