@@ -1,7 +1,8 @@
 """Components: objects that come more than once in a document, and variants, get a name and a place of their own.
 
 A name is that of the member or the path it stands under, in the singular; a variant's has the tag's value before
-it. Where two objects would have the same name, the rarer one is called after what holds it too, else numbered.
+it, a list's `List` behind it, a request's `Request`, and what a refusal says is an `Error`. Where two objects
+would have the same name, the rarer one is called after what holds it too, else numbered.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from discovery.lexical import singular, words_of
 SHARED = 3
 """Properties from which an object is worth a component of its own when it comes twice."""
 
-_WRAPPERS = frozenset({"data", "items", "results", "result", "value", "values", "list", "content", "records"})
+WRAPPERS = frozenset({"data", "items", "results", "result", "value", "values", "list", "content", "records"})
 """Members that only wrap what is asked for: it is called after what holds them."""
 
 
@@ -56,6 +57,23 @@ def share(paths: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(shared.items()))
 
 
+def share_parameters(paths: dict[str, Any]) -> dict[str, Any]:
+    """Replace headers and cookies that several operations take by references; return the components."""
+    operations = [operation for item in paths.values() for operation in item.values()]
+    told = [one for operation in operations for one in operation.get("parameters", ())]
+    counts = Counter(_canonical(one) for one in told if one["in"] in ("header", "cookie"))
+    shared: dict[str, Any] = {}
+    given = {}
+    for text in sorted(text for text, times in counts.items() if times > 1):
+        one = json.loads(text)
+        name = _free((_title(one["name"]), _title(one["name"]) + one["in"].title()), shared)
+        shared[name], given[text] = one, {"$ref": f"#/components/parameters/{name}"}
+    for operation in operations:
+        if "parameters" in operation:
+            operation["parameters"] = [given.get(_canonical(one), one) for one in operation["parameters"]]
+    return dict(sorted(shared.items()))
+
+
 def _free(names: tuple[str, str], taken: Mapping[str, Any]) -> str:
     for name in names:
         if name not in taken:
@@ -74,7 +92,8 @@ def _objects(node: Any, name: str, holder: str) -> Iterator[tuple[str, str, dict
     if not isinstance(node, dict):
         return
     if _is_object(node):
-        yield name, holder + name, node, False
+        called = name + "List" if _is_page(node) else name
+        yield called, holder + called, node, False
     tag = _tag_of(node)
     for variant in node["oneOf"] if tag else ():
         if "title" not in variant:
@@ -84,16 +103,28 @@ def _objects(node: Any, name: str, holder: str) -> Iterator[tuple[str, str, dict
     for key, inner in node.items():
         if key == "properties" and isinstance(inner, dict):
             for member, schema in inner.items():
-                own = name if member in _WRAPPERS else _title(member)
-                yield from _objects(schema, own, holder if member in _WRAPPERS else name)
+                own = name if member in WRAPPERS else _title(member)
+                yield from _objects(schema, own, holder if member in WRAPPERS else name)
         elif key.startswith("/"):
             yield from _objects(inner, _title_of_path(key), "")
+        elif key == "requestBody":
+            yield from _objects(inner, name + "Request", holder)
+        elif key[:1] in ("4", "5") and isinstance(inner, dict) and "description" in inner:
+            yield from _objects(inner, "Error", name)
         elif key not in ("x-gimbal", "parameters", "discriminator") and not (tag and key == "oneOf"):
             yield from _objects(inner, name, holder)
 
 
 def _is_object(node: Mapping[str, Any]) -> bool:
     return isinstance(node.get("properties"), dict) and node.get("type") in ("object", ["object", "null"])
+
+
+def _is_page(node: Mapping[str, Any]) -> bool:
+    """Tell whether an object only wraps a list: `{"data": [..], "has_more": true}`."""
+    members = node["properties"].items()
+    return any(
+        key in WRAPPERS and isinstance(inner, dict) and inner.get("type") == "array" for key, inner in members
+    )
 
 
 def _value(variant: Mapping[str, Any], tag: str) -> str:

@@ -211,10 +211,6 @@ class Strings(Counted, String):  # type: ignore[misc]
         if self.identifying and not self.secret and "://" not in value:
             self._mark(value)
 
-    def knows(self, word: str) -> bool:
-        """Tell whether `word` was (very likely) among the values: for identifying names only."""
-        return self.words is not None and all(self.words[bit >> 3] & 1 << (bit & 7) for bit in word_bits(word))
-
     def _mark(self, value: str) -> None:
         if len(value) > 100 or segment_kind(value):
             return

@@ -7,21 +7,21 @@ for it. Objects that are the same in several places become shared components, na
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from discovery.body import Kind
-from discovery.components import share
-from discovery.evidence import Node, Objects, Strings
-from discovery.lexical import singular, words_of
+from discovery.components import WRAPPERS, share, share_parameters
+from discovery.evidence import Arrays, Node, Objects, Strings
+from discovery.lexical import words_of
 from discovery.paging import paging_of
 from discovery.redaction import is_secret_name
 from discovery.required import Things
 from discovery.schema import Claims, Schema, presence, schema_of
 from discovery.templates import Parameter, Template, draw
 from discovery.traffic import Answers, Evidence, Exchanges
+from discovery.wording import Seen, wording_of
 
 _REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
@@ -33,6 +33,11 @@ _REASONS = {
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout",
 }  # fmt: skip
+
+_ABOUT = (
+    "Learned from traffic, without a document of the vendor's: it tells what was seen, and nothing else. "
+    "A required member was in all that was seen of its kind."
+)
 
 _METHODS = frozenset("GET PUT POST DELETE OPTIONS HEAD PATCH TRACE".split())  # noqa: SIM905
 
@@ -58,26 +63,31 @@ def document(
     for template, methods in operations:
         item = {
             method.lower(): writer.operation(template, method, exchanges)
-            for method, exchanges in sorted(methods.items())
+            for method, exchanges in sorted(methods.items(), key=lambda told: (_ORDER.get(told[0], 9), told[0]))
             if method in _METHODS and is_operation(exchanges)
         }
         if item:
             paths[template.path] = item
     told: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
+        "info": {"title": title, "version": version, "description": _ABOUT},
         "servers": [{"url": url} for url in servers] or [{"url": "/"}],
         "paths": paths,
     }
+    told["tags"] = [{"name": name} for name in dict.fromkeys(_tags(paths))]
     components = share(paths)
+    parameters = share_parameters(paths)
     schemes = _schemes(evidence)
-    if components or schemes:
-        told["components"] = ({"schemas": components} if components else {}) | (
-            {"securitySchemes": schemes} if schemes else {}
-        )
+    shared = {"schemas": components, "parameters": parameters, "securitySchemes": schemes}
+    if any(shared.values()):
+        told["components"] = {kind: inner for kind, inner in shared.items() if inner}
     if schemes:
         told["security"] = [{name: []} for name in schemes]
     return told
+
+
+def _tags(paths: Mapping[str, Any]) -> Iterable[str]:
+    return (tag for item in paths.values() for operation in item.values() for tag in operation["tags"])
 
 
 def faults(document: Mapping[str, Any]) -> list[str]:
@@ -136,15 +146,20 @@ class _Writer:
         self.answers = answers
         self.requests = requests
         self.claims = claims
-        self.ids: Counter[str] = Counter()
+        self.ids: set[str] = set()
 
     def operation(self, template: Template, method: str, exchanges: Exchanges) -> dict[str, Any]:
-        told: dict[str, Any] = {"operationId": self._id(method, template)}
-        if summary := _summary(method, template.path, 201 in exchanges.answers):
-            told["summary"] = summary
+        wording = wording_of(method, template.path, Seen(201 in exchanges.answers, _lists(exchanges)))
+        told: dict[str, Any] = {
+            "tags": [wording.tag],
+            "summary": wording.summary,
+            "operationId": self._unique(wording.id, template),
+        }
         parameters = [self._path(parameter) for parameter in template.parameters]
         parameters += self._query(exchanges)
-        parameters += [_sent("header", name) for name in sorted(exchanges.headers)]
+        parameters += [
+            _sent("header", name.title()) for name in sorted(exchanges.headers) if not _TELLS_OF_SDK.search(name)
+        ]
         parameters += [_sent("cookie", name) for name in sorted(exchanges.cookies) if name]
         if parameters:
             told["parameters"] = parameters
@@ -164,16 +179,15 @@ class _Writer:
                 told["x-gimbal"]["paging"] = asdict(paging)
         return told
 
-    def _id(self, method: str, template: Template) -> str:
-        """`GET /orders/{order_id}/items` -> getOrdersItemsByOrderId, and unique."""
-        verb = {"GET": "get", "POST": "post", "PUT": "put", "PATCH": "patch", "DELETE": "delete"}.get(
-            method, method.lower()
-        )
-        parts = [word for segment in template.path.split("/") if "{" not in segment for word in words_of(segment)]
-        parts += [word for name in template.parameters[-1:] for word in ("by", *words_of(name.name))]
-        base = verb + "".join(part.title() for part in parts)
-        self.ids[base] += 1
-        return base if self.ids[base] == 1 else f"{base}{self.ids[base]}"
+    def _unique(self, name: str, template: Template) -> str:
+        """Of two operations with one name, the later is told apart by its last parameter, or numbered."""
+        if name in self.ids and template.parameters:
+            name += "By" + "".join(map(str.title, words_of(template.parameters[-1].name)))
+        unique, number = name, 2
+        while unique in self.ids:
+            unique, number = f"{name}{number}", number + 1
+        self.ids.add(unique)
+        return unique
 
     @staticmethod
     def _path(parameter: Parameter) -> dict[str, Any]:
@@ -252,30 +266,29 @@ class _Writer:
         return told
 
 
-_VERBS = {"GET": "Get", "PUT": "Put", "PATCH": "Change", "DELETE": "Delete"}
+_ORDER = {method: rank for rank, method in enumerate(("GET", "POST", "PUT", "PATCH", "DELETE"))}
+"""Methods in the order in which a person writes them."""
 
 
-def _summary(method: str, path: str, creates: bool) -> str:
-    """`GET /orders/{order_id}/items` -> List items; nothing where method and path do not say what it does."""
-    segments = path.strip("/").split("/")
-    item = segments[-1].startswith("{")
-    named = segments[-2] if item and len(segments) > 1 else segments[-1]
-    words = words_of(named)
-    if not words or "{" in named:
-        return ""
-    one = " ".join((*words[:-1], singular(words[-1])))
-    many = " ".join(words)
-    if item:
-        return f"{_VERBS[method]} {_article(one)} {one}" if method in _VERBS else ""
-    if method == "POST" and creates and one != many:
-        return f"Create {_article(one)} {one}"
-    if method == "GET":
-        return f"List {many}" if one != many else f"Get {many}"
-    return ""
+def _lists(exchanges: Exchanges) -> bool | None:
+    """Tell whether what was asked for is a list: the answer itself, or what it wraps. None when nothing tells."""
+    for status, answers in exchanges.answers.items():
+        for kind, node in answers.bodies.items():
+            if 200 <= status < 300 and kind is Kind.JSON:
+                objects = node.settle().get(Objects)
+                if objects is None:
+                    return node.get(Arrays) is not None
+                return any(
+                    inner.get(Arrays) is not None and (name in WRAPPERS or len(objects.properties) < 4)
+                    for name, inner in objects.properties.items()
+                )
+    return None
 
 
-def _article(words: str) -> str:
-    return "an" if words[0] in "aeio" else "a"
+_TELLS_OF_SDK = re.compile(
+    r"telemetry|user-agent|user-metadata|-client-(?:info|data|version)|sdk|stainless|x-fern"
+)
+"""Headers in which SDKs tell of themselves: no parameters a person would write down."""
 
 
 def _sent(where: str, name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from discovery.body import Kind
-from discovery.evidence import Arrays, Node, Objects, Strings, digest
+from discovery.evidence import Arrays, Node, Objects, Strings, digest, word_bits
 from discovery.lexical import (
     is_identifying,
     is_plural,
@@ -144,8 +144,9 @@ class _Artist:
         return found
 
     @cached_property
-    def identifying(self) -> list[Strings]:
-        found: list[Strings] = []
+    def identifying(self) -> list[bytearray]:
+        """The filters of words under identifying names: which words are somebody's name or id."""
+        found: list[bytearray] = []
         for place in self.evidence.root.walk():
             for exchanges in place.methods.values():
                 for node in _bodies(exchanges):
@@ -238,7 +239,7 @@ class _Artist:
             reasons.append(
                 Reason(3.5 if name.lower() not in _COMMON else 2.0, f"answers repeat it as {named[0]!r}")
             )
-        elif any(strings.knows(name) for strings in self.identifying):
+        elif self._names_something(name):
             reasons.append(
                 Reason(0.5 if name.lower() in _COMMON else 2.0, "it is the name of something elsewhere")
             )
@@ -321,6 +322,10 @@ class _Artist:
         common = len(listed & single) / min(len(listed), len(single))
         return 2.5 if common >= ALIKE and len(single) > 1 else 0.0
 
+    def _names_something(self, word: str) -> bool:
+        (one, other), filters = word_bits(word), self.identifying
+        return any(words[one >> 3] & 1 << (one & 7) and words[other >> 3] & 1 << (other & 7) for words in filters)
+
     def _look(self, places: Sequence[Place]) -> _Look:
         key = tuple(sorted(map(id, places)))
         if key not in self.looks:
@@ -390,6 +395,10 @@ def _suffix(name: str) -> str:
     return name[name.index("}") + 1 :] if name[0] == "{" else split_segment(name)[1]
 
 
+_UNCOUNTED = frozenset({"sms", "dns", "tls", "aws", "gas", "bus", "gps", "rss", "css", "ops"})
+"""Words of three letters that end in an s, and are no plurals."""
+
+
 def _name(
     path: tuple[str, ...], kinds: tuple[str, ...], words: list[str], places: list[Place], camel: bool
 ) -> str:
@@ -397,11 +406,13 @@ def _name(
     above = [segment for segment in path if not segment.startswith("{") and not is_version(segment)]
     parts = [*words_of(split_segment(above[-1])[0])] if above else []
     parts = parts or ["item"]
-    parts[-1] = singular(parts[-1]) if len(parts[-1]) != 3 else parts[-1].removesuffix("s")
+    parts[-1] = (
+        singular(parts[-1]) if len(parts[-1]) != 3 or parts[-1] in _UNCOUNTED else parts[-1].removesuffix("s")
+    )
     echoes: Counter[str] = Counter()
     for place in places:
         echoes.update(place.echoes)
-    if path and path[-1].startswith("{"):
+    if path and path[-1].startswith("{") and not echoes:
         parts.append("sub")
     if kinds and kinds[0] in ("date", "email", "domain") and not words:
         parts = [kinds[0]]
@@ -446,9 +457,9 @@ def _top_keys(node: Node) -> Iterable[str]:
     return objects.properties.keys() if objects else ()
 
 
-def _identifying(node: Node, found: list[Strings]) -> None:
+def _identifying(node: Node, found: list[bytearray]) -> None:
     if (strings := node.get(Strings)) and strings.words is not None:
-        found.append(strings)
+        found.append(strings.words)
     if objects := node.get(Objects):
         for inner in objects.properties.values():
             _identifying(inner, found)

@@ -7,6 +7,7 @@ variant. Nothing is claimed of a tag that some objects lacked, or whose values w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ SETTLED = 0.8
 
 REPEATS = 3
 """Objects a value, on average, from which a tag is believed: a value seen once explains all it came with."""
+
+
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:-][A-Za-z0-9]+)*")
+"""What a kind is called; media types and sentences stand under such names too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def _settled(
     """Return which share of the doubts about keys is gone once the tag is known; 0 where not all had it."""
     if sum(count for count, _ in told.values()) != objects.count or objects.properties[tag].count != objects.count:
         return 0.0
-    if len(told) < 2 or objects.count < REPEATS * len(told):
+    if len(told) < 2 or objects.count < REPEATS * len(told) or not all(map(_KIND.fullmatch, told)):
         return 0.0
     before = after = 0
     for key in doubtful:

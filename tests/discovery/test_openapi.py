@@ -10,7 +10,7 @@ from shop import exchange, traffic
 
 from discovery.contract import Contract, given, templates_of
 from discovery.exchange import Exchange, Request, Response
-from discovery.openapi import _summary, document
+from discovery.openapi import document
 from discovery.schema import Claims
 from discovery.traffic import Evidence
 
@@ -191,7 +191,7 @@ def test_pages_keys_headers_and_cookies_are_recognised() -> None:
     assert [(p["in"], p["name"]) for p in operation["parameters"]] == [
         ("query", "cursor"),
         ("query", "limit"),
-        ("header", "x-tenant"),
+        ("header", "X-Tenant"),
         ("cookie", "theme"),
     ]
     assert told["components"]["securitySchemes"] == {
@@ -202,17 +202,27 @@ def test_pages_keys_headers_and_cookies_are_recognised() -> None:
     openapi_spec_validator.validate(told)
 
 
-@pytest.mark.parametrize(
-    ("operation", "summary"),
-    [
-        (("GET", "/v1/orders"), "List orders"),
-        (("GET", "/v1/orders/{order_id}"), "Get an order"),
-        (("DELETE", "/v1/line-items/{id}"), "Delete a line item"),
-        (("GET", "/v1/users/{id}/status"), "Get status"),
-        (("POST", "/v1/orders"), "Create an order"),
-        (("POST", "/v1/orders/{id}/cancel"), ""),
-        (("GET", "/{name}"), ""),
-    ],
-)
-def test_a_summary_says_what_method_and_path_say_and_no_more(operation: tuple[str, str], summary: str) -> None:
-    assert _summary(*operation, creates=True) == summary
+def test_headers_of_sdks_are_left_out_and_shared_ones_told_once() -> None:
+    sent = ((b"shop-version", b"2"), (b"x-shop-client-telemetry", b"{}"), (b"x-stainless-os", b"linux"))
+    seen = [
+        Exchange("x", Request("GET", target, sent), exchange("GET", "/", 200, {"id": 1}).answer)
+        for target in (b"/things/1", b"/parts/1")
+    ]
+
+    told = learned(seen)
+
+    once = {"name": "Shop-Version", "in": "header", "schema": {"type": "string"}}
+    assert told["components"]["parameters"] == {"ShopVersion": once}
+    for item in told["paths"].values():
+        assert item["get"]["parameters"][1:] == [{"$ref": "#/components/parameters/ShopVersion"}]
+
+
+def test_components_are_named_after_what_they_are_for() -> None:
+    refused = {"code": "x", "message": "no", "field": "y"}
+    listed = {"data": [{"id": 1, "name": "x", "size": 2}], "more": False, "total": 1}
+    seen = [exchange("GET", f"/{path}/{n}", 404, refused) for path in ("lamps", "chairs") for n in range(3)]
+    seen += [exchange("GET", f"/rooms/{n}/{path}", 200, listed) for path in ("lamps", "seats") for n in range(3)]
+
+    told = learned(seen)
+
+    assert {"Error", "LampList", "Lamp"} >= set(told["components"]["schemas"]) >= {"LampList"}
