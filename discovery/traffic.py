@@ -55,8 +55,8 @@ _STANDARD_HEADERS = frozenset(
     b"strict-transport-security x-content-type-options x-frame-options x-xss-protection "
     b"content-security-policy referrer-policy x-powered-by report-to nel cf-ray cf-cache-status server-timing "
     b"expect-ct p3p status permissions-policy priority x-content-security-policy x-dns-prefetch-control "
-    b"x-download-options x-permitted-cross-domain-policies x-webkit-csp x-runtime x-served-by x-cache x-cache-hits "
-    b"x-timer x-varnish x-aspnet-version".split()
+    b"x-download-options x-permitted-cross-domain-policies x-webkit-csp x-runtime x-served-by x-cache "
+    b"x-cache-hits x-timer x-varnish x-aspnet-version".split()
 )
 """Headers every HTTP message may bear: no parameters of an operation."""
 
