@@ -21,10 +21,13 @@ from jsonschema.exceptions import ValidationError
 from discovery.body import TREES, Body, Kind, form_tree, read_body
 from discovery.exchange import Exchange, Json, Request, Response
 from discovery.operation import Operation, Router
-from discovery.pointer import pointer_of, unescaped
+from discovery.pointer import escaped, pointer_of, unescaped
 from discovery.traffic import media_of
 
 Document = dict[str, Any]
+
+MAX_DEPTH = 16
+"""Levels of a body whose fields' types are told."""
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -83,6 +86,26 @@ class Contract:
         if prefix and path.startswith(prefix.encode()):
             path = path[len(prefix) :]
         return self.router.find(request.method, path)
+
+    def request_types(self, request: Request, prefix: str = "") -> dict[str, frozenset[str]]:
+        """Return the JSON types of the fields of a body of the operation that `request` belongs to, by pointer."""
+        operation = self.operation_of(request, prefix)
+        told = {} if operation is None else self._resolve(self.operations[operation].get("requestBody", {}))
+        found: dict[str, frozenset[str]] = {}
+        for content in told.get("content", {}).values():
+            self._types(content.get("schema", {}), "", found, 0)
+        return found
+
+    def _types(self, schema: Document, at: str, found: dict[str, frozenset[str]], depth: int) -> None:
+        schema = self._resolve(schema)
+        kinds = schema.get("type")
+        if at and kinds:
+            found[at] = frozenset([kinds] if isinstance(kinds, str) else kinds)
+        if depth < MAX_DEPTH:
+            for name, inner in schema.get("properties", {}).items():
+                self._types(inner, f"{at}/{escaped(name)}", found, depth + 1)
+            if isinstance(items := schema.get("items"), dict):
+                self._types(items, f"{at}/*", found, depth + 1)
 
     def check(self, exchange: Exchange, prefix: str = "") -> list[Violation]:
         """Return what in `exchange` the contract does not allow; nothing when all is as known."""

@@ -191,9 +191,12 @@ local function change(record, fence, wish, now)
   local unknown = wish.effect == 'unknown' or (record.doubted and wish.effect == 'none' and not wish.settles)
   local doubtful = (record.state == 'waiting' or record.state == 'in-doubt') and record.effect == 'unknown'
   local settles = doubtful and TERMINAL[wish.state] and not unknown
-  local anew = record.state == 'in-doubt' and wish.state == 'waiting' and not unknown and not record.some
+  local cleared = record.state == 'in-doubt' and wish.state == 'waiting'
+  local amended = wish.anew and HELD[record.state] and wish.state == 'claimed'
+  local anew = (cleared or amended) and not unknown and not record.some
   local again = record.state == 'in-doubt' and wish.state == 'in-doubt'
   if not HELD[record.state] and not settles and not anew and not again then return record, false end
+  if wish.anew and not anew then return record, false end
   local sending = wish.state == 'sending'
   local unsafe = record.lease_until <= now or (unknown and now >= repeat_until(record))
   if sending and unsafe then return record, false end

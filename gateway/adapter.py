@@ -3,7 +3,7 @@
 `adapt_answer()` is asked before an answer is delivered. Where the answer has a look that is known, that is all but
 a dictionary look-up, and learning comes later, at leisure. An answer of an unknown look is judged before
 it is delivered, and so are those that follow until something leads back. What changed is written, and what other
-replicas or a person wrote is read, every `FLUSH` seconds.
+replicas or a person wrote is read, every few seconds (`gateway.shelf`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,8 +31,8 @@ from discovery.splice import LIMIT
 from discovery.store import ContractStore
 from discovery.traffic import segments_of
 from gateway.leisure import TURN, Leisure
-from gateway.pins import RedisPins
 from gateway.problems import LedgerUnavailable
+from gateway.shelf import Shelf
 from policies import pins
 from policies.actions import Answered
 from policies.outcome import Outcome
@@ -53,9 +53,6 @@ LOOKED_AT = 4096
 
 LOOKS = 256
 """Looks remembered per operation and type."""
-
-FLUSH = 5.0
-"""Seconds between writings, and until what a person decided is in force everywhere."""
 
 WORKFLOWS = 10_000
 """Workflow instances of which it is remembered what their last answer was."""
@@ -90,7 +87,7 @@ class _Look:
 class Adapter:
     """Holds the pins of a process. `key` is what values are hashed with for drift; belongs to one event loop."""
 
-    store: RedisPins
+    store: Shelf[Pin]
     contracts: ContractStore
     key: bytes
     rules: Callable[[str], UpstreamRules]
@@ -105,36 +102,17 @@ class Adapter:
     _plain: dict[Where, tuple[int, int]] = field(default_factory=dict)  # calls after unadapted ones: bad, all
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _learning: asyncio.Task[None] | None = None
-    _running: asyncio.Task[None] | None = None
 
     # Beside the path of calls
 
-    def start(self, upstreams: Iterable[str]) -> None:
-        self._running = asyncio.get_running_loop().create_task(self._run([*upstreams]))
-
     async def aclose(self) -> None:
-        """Write what was learned, if the store is there, and stop."""
-        for task in (self._running, self._learning):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        """Write what was learned, if the store is there."""
+        if self._learning is not None:
+            self._learning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._learning
         with contextlib.suppress(LedgerUnavailable):
             await self.flush()
-
-    async def _run(self, upstreams: list[str]) -> None:
-        away = False
-        while True:
-            try:
-                await self.flush()
-                for upstream in upstreams:
-                    await self.refresh(upstream)
-                away = False
-            except LedgerUnavailable as error:
-                if not away:
-                    _log.warning("pins wait for the store: %s", error)
-                away = True
-            await asyncio.sleep(FLUSH)
 
     async def refresh(self, upstream: str) -> None:
         """Read what others wrote, at first also the looks drift is told from. What is not yet written stays."""
@@ -156,11 +134,11 @@ class Adapter:
         for upstream, key in sorted(self._news):
             pin = self._pins[upstream][key]
             holds = await self.store.merge(upstream, pin)
-            if self._pins[upstream][key] is pin:  # nothing came meanwhile
+            now = self._pins[upstream][key]  # what came meanwhile may be ahead of both
+            best = holds if now is pin else pins.ahead(now, holds)
+            if best is holds:
                 self._news.discard((upstream, key))
-            if holds is not pin:
-                self._news.discard((upstream, key))
-                self._hold(upstream, key, holds)
+            self._hold(upstream, key, best)
 
     # On the path
 
@@ -318,6 +296,7 @@ class Adapter:
                 judged = await asyncio.to_thread(self._judged, pin, look, watch, body.value, rules)
                 if pins.served(judged, body.value):
                     self._unlike.pop(where, None)
+                judged = pins.judged_meanwhile(judged, self._pins[look.upstream].get(look.key, pin))
                 if judged.adaptation != pin.adaptation:
                     _log.info("%s %s of %s: %s", look.upstream, pin.operation, pin.type, _told(judged))
                 self._set(where, judged)

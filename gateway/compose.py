@@ -24,10 +24,12 @@ from gateway.knowledge import Knowledge
 from gateway.learner import Learner
 from gateway.ledger import RedisLedger
 from gateway.lookups import Lookups, LookupStore
+from gateway.mender import Mender
 from gateway.notices import Notices
-from gateway.pins import RedisPins
+from gateway.pins import lessons_beside, pins_beside
 from gateway.problems import ConfigError, LedgerUnavailable
 from gateway.settings import Settings
+from gateway.shelf import keep_in_step
 from gateway.store import Durability, examine, open_store
 from gateway.sweeper import Sweeper
 from gateway.upstream import open_upstream
@@ -47,6 +49,8 @@ class Gateway:
     journal: Journal
     knowledge: Knowledge
     adapter: Adapter
+    mender: Mender
+    contracts: RedisContracts
     durability: Durability
     engine: Engine | None
     store: str
@@ -111,8 +115,9 @@ async def open_gateway(
         journal = Journal()
         told = {receiver.name for receiver in settings.callbacks}
         adapter = Adapter(
-            RedisPins.beside(contracts), contracts, keys(settings)[0], lambda name: gate.upstreams[name].rules
+            pins_beside(contracts), contracts, keys(settings)[0], lambda name: gate.upstreams[name].rules
         )
+        mender = Mender(lessons_beside(contracts), contracts, ledger)
         gate = Gate(
             upstreams,
             ledger,
@@ -123,13 +128,18 @@ async def open_gateway(
             observe=learner.observe,
             calls_back=(lambda type: callback_of(type, told) is not None) if told else None,
             adapter=adapter,
+            mender=mender,
             hosts=settings.hosts,
         )
         stack.push_async_callback(adapter.aclose)
+        stack.push_async_callback(mender.aclose)
         for name in upstreams:
-            with contextlib.suppress(LedgerUnavailable):  # it goes on asking, and says so; answers pass meanwhile
-                await adapter.refresh(name)
-        adapter.start(upstreams)
+            for part in (adapter, mender):
+                with contextlib.suppress(
+                    LedgerUnavailable
+                ):  # read again soon; answers and requests pass meanwhile
+                    await part.refresh(name)
+        stack.push_async_callback(_cancel, asyncio.create_task(keep_in_step([adapter, mender], [*upstreams])))
         stack.push_async_callback(gate.runner.aclose)
         lookups = Lookups(LookupStore(contracts.link), keys(settings)[0], gate, settings.upstreams)
         await lookups.refresh()
@@ -143,7 +153,9 @@ async def open_gateway(
         learner.start()
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended, notices=notices)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
-        yield Gateway(gate, ledger, journal, Knowledge(contracts), adapter, durability, engine, url)
+        yield Gateway(
+            gate, ledger, journal, Knowledge(contracts), adapter, mender, contracts, durability, engine, url
+        )
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -101,6 +101,13 @@ def pointer(value: object) -> object:
     return value
 
 
+def field_pointer(value: object) -> object:
+    """Return a pointer to a single field. Pointers are keys here: each must name one."""
+    if not isinstance(value, str) or not value.startswith("/") or value == "/":
+        raise ValueError('should be a JSON Pointer to a field, such as "/currency"')
+    return value
+
+
 def upstream_name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError("an upstream's name is made of a-z 0-9 . _ - and starts with a letter or digit")
@@ -243,6 +250,9 @@ class OperationTable(Table):
     """How to find out whether a call in doubt took effect."""
     assume: Assume | None = None
     """What to take for true of a call in doubt that no evidence settles: `ask`, `applied`, `not-applied`."""
+    fill: dict[Annotated[str, BeforeValidator(field_pointer)], Any] = Field(default_factory=dict)
+    """What fields are filled with that it begins to require: a JSON Pointer into the body (or `/name` of a query
+    parameter) and the value. Used only after it refused a request for lacking them."""
     partial: str | None = None
     """The dialect of a many-item answer, where it is not told from the answer itself."""
 

@@ -19,7 +19,7 @@ from gateway import identity
 from gateway.browsers import TELLING, refusal
 from gateway.forward import find_upstream
 from gateway.identity import Claimant, Malformed
-from gateway.ports import About, Adapting, Clock, Ledger, Pending
+from gateway.ports import About, Adapting, Clock, Ledger, Mending, Pending
 from gateway.problems import LedgerUnavailable
 from gateway.runner import Observe, Runner
 from gateway.streamed import Streamed, StreamingUpstream
@@ -99,9 +99,10 @@ class Gate:
         calls_back: Callable[[str], bool] | None = None,
         adapter: Adapting | None = None,
         hosts: Collection[str] = (),
+        mender: Mending | None = None,
     ) -> None:
         self.upstreams = upstreams
-        self.runner = Runner(ledger, clock, observe, adapter)
+        self.runner = Runner(ledger, clock, observe, adapter, mender)
         self._default = default_workflow
         self._run = os.urandom(6).hex()
         self._keys_kept = keys_kept
@@ -144,6 +145,9 @@ class Gate:
         try:
             call, about, counted = await self._call(who, body)
             rules = who.rules if rest is None else replace(who.rules, attempts=1, idempotent=False)
+            mender = self.runner.mender
+            if mender is not None and call.workflow is not None and rest is None and mender.teaches(call.upstream):
+                call = replace(call, prepared=await mender.prepare(call, rules))
             if call.respond_async and call.step is not None:
                 reply = await self._soon(call, rules, who.known.wire, about)
                 return Passed(call.id, reply, None, counted)

@@ -269,6 +269,15 @@ class RedisLedger:
         entries = await self._entries([call.decode() for call in calls])
         return load_workflow(name, fields), sorted((e for e in entries if e), key=lambda entry: entry.created)
 
+    async def history(self, type: str, id: str, limit: int) -> list[Entry]:
+        """Return the latest calls of a workflow instance, `limit` of its steps and of its reads at most."""
+        place, name = f"gimbal:{{s{shard_of(type, id)}}}", workflow_name(type, id)
+        listed = await asyncio.gather(
+            *(self._link.do("ZRANGE", f"{place}:{kind}:{name}", -limit, -1) for kind in ("steps", "notes"))
+        )
+        found = await self._entries([call.decode() for calls in listed for call in calls])
+        return [entry for entry in found if entry]
+
     async def end(self, type: str, id: str, kept: float) -> bool:
         """End a workflow; True also where there is none."""
         ended = await self._run(END, f"{shard_of(type, id):02x}", workflow_name(type, id), kept)

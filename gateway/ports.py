@@ -12,10 +12,13 @@ from typing import Protocol
 
 from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Request, Response
-from policies.actions import Answered, Claimed
+from discovery.hints import Hint
+from policies.actions import Answered, Call, Claimed, Mended
 from policies.claims import Ask, Change, ChangeResult, Record, State, StepKey
 from policies.outcome import Outcome
+from policies.repair import NeedsInput
 from policies.reply import Original
+from policies.rules import Rules
 
 
 @constant
@@ -143,6 +146,10 @@ class Ledger(Protocol):
 
     async def workflow(self, type: str, id: str) -> tuple[Workflow, list[Entry]] | None: ...
 
+    async def history(self, type: str, id: str, limit: int) -> list[Entry]:
+        """Return the latest calls of a workflow instance: steps and reads, in no order."""
+        ...
+
     async def end(self, type: str, id: str, kept: float) -> bool:
         """End a workflow with nothing open: its records expire after `kept` seconds. False: something is open."""
         ...
@@ -189,6 +196,34 @@ class Adapting(Protocol):
     def fared(self, workflow: tuple[str, str], outcome: Outcome) -> None:
         """A call of the workflow ended so: what adapted answers led to shows in the calls after them."""
         ...
+
+
+class Mending(Protocol):
+    """What mends requests that an upstream which moved no longer takes. No method raises."""
+
+    def accepted(self, call: Call, rules: Rules) -> None:
+        """The upstream took a request as its workflow wrote it."""
+        ...
+
+    def teaches(self, upstream: str) -> bool:
+        """Did refusals of the upstream teach anything yet?"""
+        ...
+
+    async def prepare(self, call: Call, rules: Rules) -> Mended | None:
+        """Return the request as earlier refusals taught; None: it goes out as it was written."""
+        ...
+
+    async def amend(
+        self,
+        call: Call,
+        rules: Rules,
+        request: Request,
+        answer: Response,
+        hints: tuple[Hint, ...],
+        before: Mended | None,
+    ) -> Mended | NeedsInput | None: ...
+
+    def taught(self, call: Call, rules: Rules, mended: Mended) -> None: ...
 
 
 class Upstream(Protocol):

@@ -22,12 +22,13 @@ import orjson
 from discovery.exchange import Exchange, Fault, Json, Request, Response
 from gateway.pace import Circuit
 from gateway.pace import Pace as Pacer
-from gateway.ports import About, Adapting, Clock, Ledger
+from gateway.ports import About, Adapting, Clock, Ledger, Mending
 from gateway.problems import LedgerUnavailable, Unconfirmed
 from gateway.streamed import Streamed, StreamingUpstream
 from policies.actions import (
     Act,
     Adapt,
+    Amend,
     Answered,
     Call,
     Claim,
@@ -38,12 +39,14 @@ from policies.actions import (
     Join,
     Life,
     Look,
+    Mended,
     Moment,
     Note,
     Pace,
     Probe,
     Send,
     Spend,
+    Taught,
     Wait,
 )
 from policies.claims import (
@@ -61,6 +64,7 @@ from policies.claims import (
 )
 from policies.keys import replay_sign
 from policies.outcome import Outcome, Reading
+from policies.repair import NeedsInput
 from policies.reply import Reply
 from policies.retry import Budget
 from policies.rules import Rules
@@ -99,6 +103,7 @@ class _Told:
     sent_at: float = 0.0
     stream: Streamed | None = None
     unconfirmed: bool = False  # a change was kept, but not as firmly as `store.wait` demands
+    mended: Request | None = None  # what goes out in place of the call's own request
 
     def say(self, date: float, did: str, **members: Json) -> None:
         self.lines.append(orjson.dumps({"at": round(date, 3), "did": did, **members}))
@@ -113,10 +118,16 @@ class Runner:
     """Performs lives on one event loop. `observe` is told every exchange, for learning; it must not block."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, observe: Observe | None = None, adapter: Adapting | None = None
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        observe: Observe | None = None,
+        adapter: Adapting | None = None,
+        mender: Mending | None = None,
     ) -> None:
         self.ledger = ledger
         self.adapter = adapter
+        self.mender = mender
         self._clock = clock
         self._observe = observe
         self._held: dict[str, Held] = {}
@@ -161,6 +172,8 @@ class Runner:
         nothing was sent that is not recorded.
         """
         told = _Told()
+        if call.prepared is not None and call.step is None:
+            self._say_mended(call.prepared, told)
         pace = self._pace(call, rules)
         result: Any = None
         try:
@@ -196,6 +209,12 @@ class Runner:
                         result = self._spend(rules.upstream.name)
                     case Adapt(answer=answer):
                         result = await self._adapt(call, answer, told)
+                    case Amend():
+                        result = await self._amend(act, call, rules, told) if body is None else None
+                    case Taught(mended=mended):
+                        if self.mender is not None:
+                            self.mender.taught(call, rules, mended)
+                        result = None
                     case Note():
                         self.background(self._note(call, about, act, told.take()))
                         result = None
@@ -260,6 +279,8 @@ class Runner:
                 fence=record.fence,
                 resumed=claimed.result.resumed,
             )
+            if call.prepared is not None and not claimed.result.resumed:
+                self._say_mended(call.prepared, told)
             told.held = Held(record, before + action.ask.lease)
             self._hold(call.id, told.held)
         return claimed
@@ -446,6 +467,18 @@ class Runner:
             told.say(self._clock.now(), "adapt", **answered.line)
         return answered
 
+    async def _amend(self, action: Amend, call: Call, rules: Rules, told: _Told) -> Mended | NeedsInput | None:
+        if self.mender is None:
+            return None
+        found = await self.mender.amend(call, rules, action.request, action.answer, action.hints, action.before)
+        if isinstance(found, Mended):
+            self._say_mended(found, told)
+        return found
+
+    def _say_mended(self, mended: Mended, told: _Told) -> None:
+        told.mended = mended.request
+        told.say(self._clock.now(), "adapt", **mended.line)
+
     async def _probe(
         self, request: Request, rules: Rules, upstream: StreamingUpstream, told: _Told
     ) -> Response | Fault:
@@ -475,13 +508,19 @@ class Runner:
                 self._budgets[name] = budget.refund(retried=len(told.lines) > 2)
         if call.step is not None and isinstance(answer, Response) and (sign := replay_sign(answer.headers)):
             told.say(self._clock.now(), "hint", replay=sign, why="the upstream keeps idempotency keys")
-        if self.adapter is not None and call.workflow is not None:
-            self.adapter.fared(call.workflow, reading.outcome)
+        if call.workflow is not None:
+            if self.adapter is not None:
+                self.adapter.fared(call.workflow, reading.outcome)
+            if self.mender is not None and reading.outcome is Outcome.SUCCESS and told.mended is None:
+                self.mender.accepted(call, rules)
         if (seconds := pace.heard(answer, reading)) > 0:
             told.say(self._clock.now(), "pace", seconds=round(seconds, 3), why="calls beside it wait as well")
         if self._observe is not None and told.stream is None:
             self._observe(
-                Exchange(call.upstream, call.request, answer, told.sent_at, rules.upstream.base_url), reading
+                Exchange(
+                    call.upstream, told.mended or call.request, answer, told.sent_at, rules.upstream.base_url
+                ),
+                reading,
             )
 
     def _pace(self, call: Call, rules: Rules) -> Pacer:

@@ -365,4 +365,5 @@ def _operation(table: OperationTable) -> OperationRule:
         lookup=_lookup(table.lookup),
         assume=table.assume,
         partial=table.partial,
+        fill=tuple(table.fill.items()),
     )

@@ -344,6 +344,10 @@ class MemoryLedger:
         entries = [_entry(call, stored) for call, stored in self._of(type, id)]
         return self._workflow(type, id), sorted(entries, key=lambda entry: entry.created)
 
+    async def history(self, type: str, id: str, limit: int) -> list[Entry]:
+        newest = sorted(self._of(type, id), key=lambda one: one[1].created, reverse=True)
+        return [_entry(call, stored) for call, stored in newest[:limit]]
+
     async def end(self, type: str, id: str, kept: float) -> bool:
         if any(stored.record.state not in TERMINAL for _, stored in self._of(type, id)):
             return False

@@ -7,13 +7,15 @@ performs does not type-check.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from discovery.constant import constant
 from discovery.exchange import Fault, Headers, Json, Request, Response
+from discovery.hints import Hint
 from policies.claims import Ask, Callback, Change, ChangeResult, ClaimResult, Record, Replays, StepKey
 from policies.outcome import Reading
+from policies.repair import Mend, NeedsInput
 from policies.reply import Original
 
 R = TypeVar("R")
@@ -35,9 +37,25 @@ class Call:
     respond_async: bool = False
     workflow: tuple[str, str] | None = None  # type and id
     attended: bool = True  # False: its caller is gone, and the gateway goes on with it alone
+    prepared: Mended | None = None  # its request as earlier refusals taught: it goes out in its place
     keeps: bool = True  # the caller's credentials may be kept, sealed, while the call waits
     owner: str = ""  # names this one life of the call
     callback: Callback = Callback.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A request that goes out in place of the workflow's own: its `mends`, and `why` for each.
+
+    `frozen` is `request` less credentials: what the ledger keeps. No mends: it is the workflow's own again.
+    """
+
+    request: Request
+    frozen: Request
+    mends: tuple[Mend, ...] = ()
+    why: tuple[str, ...] = ()
+    line: dict[str, Json] = field(default_factory=dict, compare=False)  # for the transcript
+    last: bool = False  # it is not mended again
 
 
 # Actions: what a life asks for. The type parameter is what it is sent back.
@@ -165,6 +183,26 @@ class Adapt(Action[Answered]):
 
 
 @dataclass(frozen=True, slots=True)
+class Amend(Action[Mended | NeedsInput | None]):
+    """Ask what evidence makes of a definite refusal: another request, what is to be asked, or nothing.
+
+    `before` is how the refused request had been mended already.
+    """
+
+    request: Request
+    answer: Response
+    hints: tuple[Hint, ...]
+    before: Mended | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taught(Action[None]):
+    """A mended request was accepted: for the instances that come after."""
+
+    mended: Mended
+
+
+@dataclass(frozen=True, slots=True)
 class Spend(Action[bool]):
     """Take one retry from the upstream's budget. False: none is left."""
 
@@ -195,13 +233,30 @@ class Held:
     offset: float  # the ledger's time less our monotonic time
     reply: Response | None = None  # what the upstream said when it accepted the request
     fresh: bool = False  # the ledger knew nothing of the step
+    mended: Mended | None = None  # how what it sends was mended
 
     @property
     def repeat_until(self) -> float:
         return self.record.repeat_until - self.offset
 
 
-Act: TypeAlias = Look | Claim | Join | IsClear | Pace | Send | Probe | Wait | Commit | Adapt | Spend | Note | Heard
+Act: TypeAlias = (
+    Look
+    | Claim
+    | Join
+    | IsClear
+    | Pace
+    | Send
+    | Probe
+    | Wait
+    | Commit
+    | Adapt
+    | Amend
+    | Taught
+    | Spend
+    | Note
+    | Heard
+)
 Life: TypeAlias = Generator[Act, Any, R]
 
 

@@ -20,19 +20,21 @@ def in_shape(call: Call, answer: Response) -> Life[Answered]:
     return (yield from do(Adapt(answer)))
 
 
-def original_of(answer: Response, answered: Answered) -> Original | None:
+def original_of(answer: Response, answered: Answered, mends: int = 0) -> Original | None:
     """Return what is kept of the upstream's own answer; None where that is what is delivered, whole."""
-    if not answered.adapted and not answered.degraded:
+    if not answered.adapted and not answered.degraded and not mends:
         return None
-    return Original(answer if answered.adapted else None, answered.adapted, answered.degraded, answered.contract)
+    return Original(
+        answer if answered.adapted else None, answered.adapted + mends, answered.degraded, answered.contract
+    )
 
 
-def delivered(answered: Answered, outcome: Outcome, attempts: int) -> Reply:
+def delivered(answered: Answered, outcome: Outcome, attempts: int, mends: int = 0) -> Reply:
     return Reply(
         answered.response,
         outcome,
         attempts,
-        adapted=answered.adapted,
+        adapted=answered.adapted + mends,
         degraded=answered.degraded,
         contract=answered.contract,
     )

@@ -195,7 +195,8 @@ class Change:
 
     `effect` is that of the last sending; on the way to `sending`, of the sending before. `settles` says that
     the answer speaks for every sending of the generation (a definite answer under a key the upstream honours),
-    or that evidence does: then a doubt may become `waiting`, as a new generation.
+    or that evidence does: then a doubt may become `waiting`, as a new generation. `anew`: nothing of this
+    generation took effect, and its holder goes on with another request, as the next.
     """
 
     state: State
@@ -206,6 +207,7 @@ class Change:
     deadline: float | None = None
     settles: bool = False
     credentials: Credentials | None = None  # None: as before
+    anew: bool = False
 
 
 # What a claimant is told
@@ -319,7 +321,8 @@ def claim(record: Record | None, ask: Ask, now: float) -> tuple[Record, ClaimRes
 
 def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple[Record | None, ChangeResult]:
     """Decide a holder's change: from held to anything, or from its own doubt to a definite end, to another
-    look for evidence, or, where evidence says that nothing took effect, to a new generation that waits.
+    look for evidence, or, where evidence says that nothing took effect, to a new generation that waits. Where a
+    definite answer says so, its holder may begin a new generation itself.
 
     Going (back) to `sending` needs a living lease: no byte leaves after its end. It also needs that the
     sending before, if its effect is unknown, may be repeated. An end whose effect is unknown is a doubt.
@@ -328,9 +331,11 @@ def change(record: Record | None, fence: int, wish: Change, now: float) -> tuple
         return record, Outdated(record)
     unknown = wish.effect is Effect.UNKNOWN or (record.doubted and wish.effect is Effect.NONE and not wish.settles)
     settles = _doubtful(record) and wish.state in TERMINAL and not unknown
-    anew = record.state is State.IN_DOUBT and wish.state is State.WAITING and not unknown and not record.some
+    cleared = record.state is State.IN_DOUBT and wish.state is State.WAITING
+    amended = wish.anew and record.state in HELD and wish.state is State.CLAIMED
+    anew = (cleared or amended) and not unknown and not record.some
     again = record.state is State.IN_DOUBT and wish.state is State.IN_DOUBT
-    if record.state not in HELD and not (settles or anew or again):
+    if (record.state not in HELD and not (settles or anew or again)) or (wish.anew and not anew):
         return record, Outdated(record)
     sending = wish.state is State.SENDING
     if sending and (record.lease_until <= now or (unknown and now >= record.repeat_until)):

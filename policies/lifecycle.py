@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from discovery.exchange import Fault, Headers, Response
+from discovery.exchange import Fault, Headers, Request, Response
 from policies.actions import (
+    Amend,
     Call,
     Claim,
     Commit,
@@ -27,6 +28,7 @@ from policies.actions import (
     Join,
     Life,
     Look,
+    Mended,
     Note,
     Pace,
     Send,
@@ -58,8 +60,10 @@ from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation
 from policies.doubt import resolvable, says_it_exists
 from policies.finishing import finish, go_on
 from policies.keys import with_credentials, with_key
+from policies.mending import asked, may_be_mended, mend, teach
 from policies.outcome import Effect, Outcome, Reading, classify
 from policies.polling import follow, handle_of
+from policies.repair import NeedsInput
 from policies.reply import Reply
 from policies.rules import Rules
 from policies.settling import settle
@@ -121,6 +125,8 @@ def _forgotten(call: Call, rules: Rules, held: Held, patience_ends: float) -> Li
 def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
     """Send a call nobody will ask for again; repeat it only where that cannot double an effect."""
     repeat_until = float("inf") if rules.idempotent else 0.0
+    mended = call.prepared
+    request = mended.request if mended else call.request
     tries = attempts = 0
     while True:
         attempts += 1
@@ -128,8 +134,8 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
         short = yield from do(Pace(patience_ends))
         if short > 0:
             return not_now(call, short, attempts - 1)
-        answer = yield from do(Send(call.request))
-        reading, situation = yield from _read(call, rules, answer, tries, patience_ends, repeat_until)
+        answer = yield from do(Send(request))
+        reading, situation = yield from _read(request, rules, answer, tries, patience_ends, repeat_until)
         disposition = decide(reading, situation)
         match disposition:
             case Retry(delay=delay, counts=counts, why=why):
@@ -138,7 +144,15 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
             case Deliver() | Defer() if isinstance(answer, Response):
                 if call.workflow is None:
                     return Reply(answer, reading.outcome, attempts)
-                return (yield from _noted(call, rules, answer, reading, attempts))
+                if may_be_mended(call, rules, reading):
+                    match (yield from do(Amend(request, answer, reading.hints, mended))):
+                        case Mended() as mended:
+                            request = mended.request
+                            continue
+                        case NeedsInput() as needed:
+                            yield from do(Note(answer, reading))
+                            return asked(call, needed, answer, attempts)
+                return (yield from _noted(call, rules, answer, reading, attempts, mended))
             case GiveUp() | Doubt() | Deliver() | Defer() if isinstance(answer, Response) and not call.identified:
                 outcome = Outcome.IN_DOUBT if isinstance(disposition, Doubt) else reading.outcome
                 return Reply(answer, outcome, attempts)
@@ -150,16 +164,19 @@ def _passing(call: Call, rules: Rules, patience_ends: float) -> Life[Reply]:
                 raise AssertionError("a fault is never delivered")
 
 
-def _noted(call: Call, rules: Rules, answer: Response, reading: Reading, attempts: int) -> Life[Reply]:
+def _noted(
+    call: Call, rules: Rules, answer: Response, reading: Reading, attempts: int, mended: Mended | None
+) -> Life[Reply]:
     """Deliver what a workflow's call was answered, in its shape, and keep it in the workflow's history."""
     if reading.outcome is not Outcome.SUCCESS:
         yield from do(Note(answer, reading))
         return Reply(answer, reading.outcome, attempts)
     answered = yield from in_shape(call, answer)
-    yield from do(Note(answered.response, reading, original_of(answer, answered)))
+    mends = yield from teach(mended)
+    yield from do(Note(answered.response, reading, original_of(answer, answered, mends)))
     if answered.broken and rules.safe:
         return contract_broken(call, answered, attempts)
-    return delivered(answered, reading.outcome, attempts)
+    return delivered(answered, reading.outcome, attempts, mends)
 
 
 # A step
@@ -187,19 +204,21 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
             owner=call.owner,
             callback=call.callback,
         )
-        claimed = yield from do(Claim(ask, credentials))
+        claimed = yield from do(Claim(ask, credentials, call.prepared.frozen if call.prepared else None))
         moment = yield from do(Look())
         left = patience_ends - moment.now
         match claimed.result:
             case Granted(record, resumed):
-                request = (
-                    with_credentials(claimed.request, call.request)
-                    if resumed and claimed.request
-                    else call.request
-                )
+                going = claimed.sent or claimed.request
+                if resumed and going is not None:
+                    request = with_credentials(going, call.request)
+                    mended = Mended(request, going, last=True) if claimed.sent else None
+                else:
+                    mended = call.prepared
+                    request = mended.request if mended else call.request
                 asked_at = (record.not_before if record.state is State.IN_DOUBT else record.lease_until) - LEASE
                 fresh = not resumed and record.fence == 1
-                return Held(record, request, asked_at - moment.now, claimed.reply, fresh)
+                return Held(record, request, asked_at - moment.now, claimed.reply, fresh, mended)
             case Recorded(record):
                 return recorded(call, record, claimed.reply, claimed.original)
             case Mismatch(record):
@@ -223,8 +242,9 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
                 yield from do(Join(min(left, LEASE)))
 
 
-def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life[Reply | None]:
-    """Act on a claimed step until it is settled or let go. None: the record moved on; ask it again."""
+def _holding(call: Call, rules: Rules, held: Held, patience_ends: float, attempts: int = 0) -> Life[Reply | None]:
+    """Act on a claimed step until it is settled or let go, after so many `attempts`. None: the record moved on;
+    ask it again."""
     keyed = rules.idempotency.carrier != "none"
     request = held.request
     if keyed:
@@ -233,7 +253,7 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
     before = held.record.effect  # of what was sent before
     doubted = held.record.doubted
     marked = held.record.state is State.SENDING
-    tries = attempts = 0
+    tries = 0
     while True:
         attempts += 1
         tries += 1
@@ -250,7 +270,9 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
             )  # its first sending is known now, and until when it may be repeated
         answer = yield from do(Send(request))
         alone = 0 if call.attended else max(1, held.record.attempt)
-        reading, situation = yield from _read(call, rules, answer, tries, patience_ends, held.repeat_until, alone)
+        reading, situation = yield from _read(
+            held.request, rules, answer, tries, patience_ends, held.repeat_until, alone
+        )
         disposition = decide(reading, situation)
         match disposition:
             case Deliver() if isinstance(answer, Response):
@@ -262,7 +284,13 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
                 if reading.outcome is Outcome.PARTIAL and reading.items:
                     return (yield from finish(call, rules, held, answer, reading, attempts, patience_ends))
                 if reading.outcome is Outcome.SUCCESS and call.workflow is not None:
-                    return (yield from _end(call, rules, answer, reading, attempts, keyed))
+                    return (yield from _end(call, rules, answer, reading, attempts, keyed, held.mended))
+                if not doubted and may_be_mended(call, rules, reading):
+                    match (yield from mend(call, held, answer, reading, attempts)):
+                        case Held() as again:
+                            return (yield from _holding(call, rules, again, patience_ends, attempts))
+                        case Reply() | None as told:
+                            return told
                 end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
                 done = yield from do(Commit(end, reading.why, reply=answer))
                 match done:
@@ -295,7 +323,13 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life
 
 
 def _end(
-    call: Call, rules: Rules, answer: Response, reading: Reading, attempts: int, keyed: bool
+    call: Call,
+    rules: Rules,
+    answer: Response,
+    reading: Reading,
+    attempts: int,
+    keyed: bool,
+    mended: Mended | None,
 ) -> Life[Reply | None]:
     """Deliver a workflow's success in the shape it was written for, once that is recorded."""
     answered = yield from in_shape(call, answer)
@@ -306,11 +340,14 @@ def _end(
     else:
         why = reading.why
         end = Change(END[reading.outcome], reading.outcome, reading.effect, settles=keyed)
-    original = original_of(answer, answered)
+    mends = yield from teach(mended)
+    original = original_of(answer, answered, mends)
     done = yield from do(Commit(end, why, reply=answered.response, original=original))
     if isinstance(done, Outdated):
         return None
-    return contract_broken(call, answered, attempts) if broken else delivered(answered, reading.outcome, attempts)
+    if broken:
+        return contract_broken(call, answered, attempts)
+    return delivered(answered, reading.outcome, attempts, mends)
 
 
 def _mark(before: Effect) -> Life[Record | None]:
@@ -388,7 +425,7 @@ def _doubt(
 
 
 def _read(
-    call: Call,
+    request: Request,
     rules: Rules,
     answer: Response | Fault,
     tries: int,
@@ -397,7 +434,7 @@ def _read(
     alone: int = 0,
 ) -> Life[tuple[Reading, Situation]]:
     moment = yield from do(Look())
-    reading = classify(call.request, answer, moment.date)
+    reading = classify(request, answer, moment.date)
     yield from do(Heard(answer, reading))
     transient = reading.outcome is Outcome.TRANSIENT and reading.wait is None
     budget_left = (yield from do(Spend())) if transient and tries < rules.attempts and not alone else True

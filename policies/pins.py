@@ -160,6 +160,16 @@ def judged(
     return replace(pin, now=merged(pin.now, shape_of(body))) if served(pin, body) else pin
 
 
+def judged_meanwhile(judged: Pin, now: Pin) -> Pin:
+    """Return the pin that was judged, with what became of it while it was: calls that fared, a person's word."""
+    if now.word != judged.word:
+        return now
+    if now.standing.stopped:
+        return replace(judged, standing=now.standing)
+    fared = replace(judged.standing, adapted=now.standing.adapted, plain=now.standing.plain)
+    return replace(judged, standing=fared)
+
+
 def lacking(pin: Pin, body: Json) -> tuple[str, ...]:
     """Return the places a person marked as required that a delivered answer does not have as pinned."""
     return tuple(sorted(misfits(shape_of(body), pin.shape) & pin.required))

@@ -134,7 +134,7 @@ def repair(
     renames = dict(_renames(request, named))
     reached = {(mend.where, mend.after) for mend in renames.values()}
     for hint in named:
-        place = _starred(hint.pointer)
+        place = starred(hint.pointer)
         if hint not in renames and (hint.where, place) in reached:
             continue  # the new name of what is renamed
         mend = renames.get(hint) or _mend(request, replace(hint, pointer=place), evidence)
@@ -162,6 +162,21 @@ def prepare(request: Request, lessons: Sequence[Mend], evidence: Evidence = Evid
             before = done or Repaired(request, (), ())
             done = Repaired(held.request, before.mends + held.mends, before.why + held.why)
     return done
+
+
+def ask(request: Request, hints: Sequence[Hint], evidence: Evidence = Evidence()) -> NeedsInput | None:
+    """Return what a refusal asks for, without any mend. None: it names no field."""
+    named = [hint for hint in hints if hint.pointer]
+    return NeedsInput(tuple(_asked(request, hint, evidence) for hint in named)) if named else None
+
+
+def places_of(mend: Mend) -> frozenset[tuple[str, str]]:
+    """Return where a mend changes a request: a refusal that names one of these is about the mend."""
+    match mend:
+        case RenameField(where, before, after):
+            return frozenset({(where, before), (where, after)})
+        case WriteField(where, pointer) | SpellField(where, pointer) | FillField(where, pointer):
+            return frozenset({(where, pointer)})
 
 
 def needs_input(needed: NeedsInput) -> Problem:
@@ -225,9 +240,9 @@ _DENIED = re.compile(r"\b(?:not|never|n't|cannot)\W+(?:\w+\W+)?$", re.I)
 def _renames(request: Request, hints: Sequence[Hint]) -> Iterator[tuple[Hint, RenameField]]:
     """New names that the answer spells out, for fields that were sent. A guess (`did you mean`) counts only where
     the field it names is said to be missing as well."""
-    missing = {(hint.where, _starred(hint.pointer)) for hint in hints if hint.reason is Reason.MISSING}
+    missing = {(hint.where, starred(hint.pointer)) for hint in hints if hint.reason is Reason.MISSING}
     for hint in hints:
-        place = _starred(hint.pointer)
+        place = starred(hint.pointer)
         *parent, name = parts_of(place)
         if hint.reason is Reason.MISSING:
             olds = {old for old in _said(_FORMERLY, hint.message) if plain(old) != plain(name)}
@@ -493,6 +508,6 @@ def _asked(request: Request, hint: Hint, evidence: Evidence) -> Asked:
     )
 
 
-def _starred(pointer: str) -> str:
+def starred(pointer: str) -> str:
     """A place in one item, as the place in all: what holds for one of them holds for the others."""
     return re.sub(r"/\d+(?=/|$)", "/*", pointer)

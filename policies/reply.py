@@ -22,8 +22,8 @@ class Problem:
 
 @constant
 class Original:
-    """What an upstream answered where its workflow was told something else (`adapted` edits led there), or less
-    than it was written for. `response` None: every byte was delivered as it came.
+    """What an upstream answered where its workflow was told something else, or less than it was written for, or
+    where its request was mended: `adapted` edits of both. `response` None: it was delivered as it came.
 
     `contract` is the revision of the upstream's contract it was judged by.
     """

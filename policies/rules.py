@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias, TypeVar
 
-from discovery.exchange import IDEMPOTENT_METHODS, SAFE_METHODS
+from discovery.exchange import IDEMPOTENT_METHODS, SAFE_METHODS, Json
 from policies.claims import LEASE
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class OperationRule:
     lookup: Lookup | None = None
     assume: Assume | None = None
     partial: str | None = None
+    fill: tuple[tuple[str, Json], ...] = ()  # JSON Pointer -> what a newly required field is filled with
 
     def matches(self, method: str, path: str) -> bool:
         return _pattern(self.match).fullmatch(f"{method} {path}") is not None
@@ -130,6 +131,7 @@ class Rules:
     lookup: Lookup | None = None
     assume: Assume = Assume.ASK
     partial: str | None = None
+    fill: tuple[tuple[str, Json], ...] = ()
 
     @property
     def window(self) -> float:
@@ -163,6 +165,7 @@ def rules_for(upstream: UpstreamRules, method: str, path: str) -> Rules:
         lookup=_last((rule.lookup for rule in rules), None),
         assume=_last((rule.assume for rule in rules), Assume.ASK),
         partial=_last((rule.partial for rule in rules), None),
+        fill=tuple({at: value for rule in rules for at, value in rule.fill}.items()),
     )
 
 

@@ -64,10 +64,10 @@ def pins(
 
 async def _read(settings: Any, name: str, type_: str | None, operation: str | None, turn: Any) -> list[Pin]:
     from gateway.compose import open_contracts
-    from gateway.pins import RedisPins
+    from gateway.pins import pins_beside
 
     async with open_contracts(settings) as contracts:
-        store = RedisPins.beside(contracts)
+        store = pins_beside(contracts)
         found = [pin for pin in await store.all(name) if type_ in (None, pin.type)]
         if operation is None:
             return found

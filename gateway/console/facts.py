@@ -57,6 +57,7 @@ def _operation(rule: OperationRule) -> Facts:
         "timeout": rule.timeout,
         "wait": rule.wait,
         "partial": rule.partial,
+        "fill": dict(rule.fill) or None,
         "assume": rule.assume.value if rule.assume else None,
         "idempotency": _idempotency(rule.idempotency) if rule.idempotency else None,
     }

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from fixtures.upstreams.drifting import Drifting, Tree, customer
-from gateway import AsyncTransport, adapter
-from gateway.pins import RedisPins
+from gateway import AsyncTransport, adapter, shelf
+from gateway.pins import pins_beside
 from gateway.ports import Entry
 from gateway.views import call_view
 from policies import pins
@@ -64,7 +64,8 @@ class World:
     async def decide(self, turn: Callable[[pins.Pin], pins.Pin]) -> None:
         """Do what `gimbal pins` does: write over what is in the store."""
         await self.adapter.flush()
-        store = RedisPins(self.adapter.store.link, self.adapter.store.vault)
+        assert self.transport._gateway is not None
+        store = pins_beside(self.transport._gateway.contracts)
         for pin in await store.all("shop"):
             await store.keep("shop", turn(pin))
 
@@ -87,7 +88,7 @@ def upstream() -> Iterator[Drifting]:
 def play(
     upstream: Drifting, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Play], None]:
-    monkeypatch.setattr(adapter, "FLUSH", 0.05)
+    monkeypatch.setattr(shelf, "FLUSH", 0.05)
 
     def run(scene: Play, worlds: int = 1) -> None:
         async def live() -> None:

@@ -17,7 +17,7 @@ from discovery.exchange import Exchange, Request, Response
 from gateway.adapter import Adapter
 from gateway.contracts import RedisContracts
 from gateway.link import Link
-from gateway.pins import RedisPins
+from gateway.pins import pins_beside
 from gateway.vault import Vault
 from policies import pins
 from policies.actions import Answered
@@ -46,7 +46,7 @@ class Shop:
 
     def __init__(self, url: str, adapt: Any = None) -> None:
         self.contracts = RedisContracts(Link(url), Vault([KEY]))
-        self.store = RedisPins(Link(url), Vault([KEY]))
+        self.store = pins_beside(RedisContracts(Link(url), Vault([KEY])))
         self.rules = UpstreamRules("shop", "https://shop.test/v1", adapt=adapt)
         self.change: Callable[[Body], Any] = lambda body: body
         self.looks = Watch(KEY)
