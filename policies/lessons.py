@@ -74,6 +74,22 @@ def told(mend: Mend) -> dict[str, Json]:
     return {"edit": type(mend).__name__.removesuffix("Field").lower(), **asdict(mend)}
 
 
+def said(mend: Mend) -> str:
+    """Return one mend as a clause for people: how the field goes out."""
+    match mend:
+        case RenameField(_, before, after):
+            return f"{before} goes out as {after}"
+        case WriteField(_, pointer, form):
+            return f"{pointer} goes out as {form}"
+        case SpellField(_, pointer, before, after):
+            return f"{pointer} goes out as {after} for {before}"
+        case FillField(_, pointer, source):
+            return f"{pointer} is filled from {'what is ' * (source != 'history')}{_SOURCES[source]}"
+
+
+_SOURCES = {"config": "configured", "allowed": "allowed", "history": "the instance's history"}
+
+
 def _read(state: dict[str, Any]) -> Mend:
     kind = _KINDS[f"{state['edit'].capitalize()}Field"]
     mend: Mend = kind(**{name: state[name] for name in kind.__slots__})

@@ -1,8 +1,10 @@
-"""`gimbal pins NAME`: the shapes workflow types were written for, what leads back, a person's word on it."""
+"""`gimbal pins NAME`: the shapes workflow types were written for, what leads back, what refusals taught, and a
+person's word on either."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +14,8 @@ from gateway.commands.render import put, put_json, put_table, say
 from gateway.problems import GimbalError
 
 if TYPE_CHECKING:
+    from gateway.shelf import Shelf, V
+    from policies.lessons import Lessons
     from policies.pins import Pin
 
 
@@ -44,41 +48,78 @@ def pins(
 
     Exits with 1 when a pin waits for a person, with 0 otherwise.
     """
-    from policies.pins import adopted, approved, held, required
+    from policies import lessons
+    from policies import pins as rules
 
-    asked = [(accept, adopted), (adapt, approved), (hold, held)]
-    asked += [(operation, lambda pin: required(pin, require))] if require else []
-    wanted = [(one, turn) for one, turn in asked if one is not None]
+    turns: list[tuple[str | None, Turns]] = [
+        (accept, (rules.adopted, lessons.forgotten)),
+        (adapt, (rules.approved, lessons.approved)),
+        (hold, (rules.held, lessons.held)),
+        (operation if require else None, (lambda pin: rules.required(pin, require or ""), None)),
+    ]
+    wanted = [(one, turn) for one, turn in turns if one is not None]
     if len(wanted) > 1 or bool(require) is not (operation is not None):
         raise typer.BadParameter("decide one thing at a time; --require POINTER wants --operation OPERATION")
     settings = read_settings(config, data, store)
-    found = asyncio.run(_read(settings, name, type_, *(wanted[0] if wanted else (None, None))))
+    found, taught = asyncio.run(_read(settings, name, type_, *(wanted[0] if wanted else (None, (None, None)))))
     if as_json:
         for pin in found:
             put_json(as_object(pin))
+        for one in taught:
+            put_json(lessons_object(one))
     else:
-        _show(name, found)
-    if any(waits(pin) for pin in found):
+        _show(name, found, taught)
+    if any(waits(pin) for pin in found) or any(one.pending for one in taught):
         raise typer.Exit(1)
 
 
-async def _read(settings: Any, name: str, type_: str | None, operation: str | None, turn: Any) -> list[Pin]:
+Turns = tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]
+"""What a person's word makes of a pin, and of an operation's lessons."""
+
+
+async def _read(
+    settings: Any, name: str, type_: str | None, operation: str | None, turns: Turns
+) -> tuple[list[Pin], list[Lessons]]:
     from gateway.compose import open_contracts
-    from gateway.pins import pins_beside
+    from gateway.pins import lessons_beside, pins_beside
 
     async with open_contracts(settings) as contracts:
-        store = pins_beside(contracts)
-        found = [pin for pin in await store.all(name) if type_ in (None, pin.type)]
+        pinned, taught = pins_beside(contracts), lessons_beside(contracts)
+        found = [pin for pin in await pinned.all(name) if type_ in (None, pin.type)]
+        known = [one for one in await taught.all(name) if one.mends or one.pending]
         if operation is None:
-            return found
+            return found, known
         chosen = [pin for pin in found if pin.operation == operation]
-        if not chosen:
-            known = ", ".join(sorted({pin.operation for pin in found})) or "none yet"
-            raise GimbalError(f"no pin of {name!r} is of the operation {operation!r}; there are: {known}")
-        turned = [turn(pin) for pin in chosen]
-        for pin in turned:
-            await store.keep(name, pin)
-        return turned
+        learned = [one for one in known if one.operation == operation]
+        if not chosen and not learned:
+            named = ", ".join(sorted({pin.operation for pin in found} | {one.operation for one in known}))
+            raise GimbalError(
+                f"no pin of {name!r} is of the operation {operation!r}; there are: {named or 'none yet'}"
+            )
+        return await _turned(pinned, name, chosen, turns[0]), await _turned(taught, name, learned, turns[1])
+
+
+async def _turned(shelf: Shelf[V], name: str, chosen: list[V], turn: Callable[[V], V] | None) -> list[V]:
+    if turn is None:
+        return chosen
+    turned = [turn(one) for one in chosen]
+    for one in turned:
+        await shelf.keep(name, one)
+    return turned
+
+
+def lessons_object(one: Lessons) -> dict[str, Any]:
+    """Return an operation's lessons as `gimbal pins --json` has them."""
+    from policies.lessons import told
+
+    return {
+        "operation": one.operation,
+        "side": "request",
+        "rung": one.standing.rung.value,
+        "halted": one.standing.halt or None,
+        "mends": [{**told(mend), "sure": True} for mend in one.mends]
+        + [{**told(mend), "sure": False} for mend in one.pending],
+    }
 
 
 def as_object(pin: Pin) -> dict[str, Any]:
@@ -107,11 +148,20 @@ def waits(pin: Pin) -> bool:
     return any(one.place not in pin.accepted for one in pin.adaptation.suggestions)
 
 
-def _show(name: str, found: list[Pin]) -> None:
+def _show(name: str, found: list[Pin], taught: list[Lessons]) -> None:
     from discovery.edits import Lost
+    from policies.lessons import said
 
-    if not found:
+    for lesson in taught:
+        standing = lesson.standing.halt or lesson.standing.rung.value
+        for mend in lesson.mends:
+            put(f"  {lesson.operation} request: {said(mend)} ({standing})")
+        for mend in lesson.pending:
+            put(f"  {lesson.operation} request: {said(mend)}: waits")
+    if not found and not taught:
         say(f"{name}: nothing is pinned yet; the first successes of a workflow type pin its shapes")
+        return
+    if not found:
         return
     put_table(
         ["TYPE", "OPERATION", "STATUS", "PINNED", "RUNG", "EDITS"],

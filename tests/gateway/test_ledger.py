@@ -422,6 +422,7 @@ WISHES = st.builds(
     deadline=st.sampled_from([None, 0.0, START + 30.0]),
     settles=st.booleans(),
     credentials=st.sampled_from([None, *Credentials]),
+    anew=st.booleans(),
 )
 ASKS = st.builds(
     Ask,
