@@ -135,9 +135,7 @@ async def open_gateway(
         stack.push_async_callback(mender.aclose)
         for name in upstreams:
             for part in (adapter, mender):
-                with contextlib.suppress(
-                    LedgerUnavailable
-                ):  # read again soon; answers and requests pass meanwhile
+                with contextlib.suppress(LedgerUnavailable):  # it is read again; what comes passes
                     await part.refresh(name)
         stack.push_async_callback(_cancel, asyncio.create_task(keep_in_step([adapter, mender], [*upstreams])))
         stack.push_async_callback(gate.runner.aclose)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -138,7 +138,9 @@ async def keep_in_step(parts: Sequence[Sharing], upstreams: Sequence[str]) -> No
         await asyncio.sleep(FLUSH)
         failed: set[str] = set()
         for part in parts:
-            for work in (part.flush, *(partial(part.refresh, upstream) for upstream in upstreams)):
+            works: list[Callable[[], Awaitable[None]]] = [part.flush]
+            works += [partial(part.refresh, upstream) for upstream in upstreams]
+            for work in works:
                 try:
                     await work()
                 except LedgerUnavailable as away:
