@@ -6,7 +6,8 @@ What must hold here, whatever dies:
 - No first byte leaves after the lease's end: `Send` carries the end, counted from *before* the claim or
   renewal was asked for, on the monotonic clock.
 - An answer that came is not forgotten: its commit is repeated until the store takes it, in the background
-  once the foreground has waited `COMMIT_PATIENCE`.
+  once the foreground has waited `COMMIT_PATIENCE`. It is not told either before the store has it: what was told
+  and then lost with this process would be asked for again.
 """
 
 from __future__ import annotations
@@ -60,7 +61,6 @@ from policies.claims import (
     Outdated,
     Record,
     State,
-    change,
 )
 from policies.keys import replay_sign
 from policies.outcome import Outcome, Reading
@@ -76,7 +76,8 @@ CLAIM_PAUSES = (0.05, 0.2)
 """Seconds before a claim whose answer was lost is asked again: a dropped connection is made anew in one."""
 
 COMMIT_PATIENCE = 5.0
-"""Seconds a caller is held while the store cannot take the answer that came. An engine restarts in one."""
+"""Seconds a caller is held while the store cannot take the answer that came; then it is told that the store is
+away. An engine restarts in one."""
 
 UNCONFIRMED = 5.0
 """Seconds after which a call goes on whose mark the store did not confirm: a replica is back in some."""
@@ -356,18 +357,17 @@ class Runner:
             await self.ledger.change(call, record.fence, soon, transcript=told.take())
 
     async def _insist(self, action: Commit, call: Call, held: Held, transcript: bytes) -> ChangeResult:
-        """The store is away, and what came must not be lost: try on, then owe it and end as if it were kept.
+        """The store is away, and what came must not be lost: try on, then owe it.
 
-        Raises `LedgerUnavailable` where the life would not end: nothing more is sent while something is owed.
+        Raises `LedgerUnavailable` meanwhile: nothing is told that the store may never have, and nothing more is
+        sent, as what is owed would undo the mark of that sending.
         """
         owed = asyncio.create_task(self._until_kept(action, call.id, held.record.fence, transcript))
         self._background.add(owed)
         owed.add_done_callback(self._background.discard)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(owed), COMMIT_PATIENCE)
-        if action.change.keep:  # we would send again; kept late, this would undo that sending's mark
-            raise LedgerUnavailable("the store did not take what the upstream answered")
-        return change(held.record, held.record.fence, action.change, held.record.lease_until)[1]
+        raise LedgerUnavailable("the store did not take what the upstream answered; it is kept for when it can")
 
     async def _until_kept(self, action: Commit, call: str, fence: int, transcript: bytes) -> ChangeResult:
         delay = 0.05
@@ -381,8 +381,7 @@ class Runner:
             except LedgerUnavailable:
                 continue
             match done:
-                # The first try took place and only its answer was lost.
-                case Outdated(record) if record and (record.fence, record.state) == (fence, action.change.state):
+                case Outdated(record) if record and _is_done(record, fence, action.change):
                     return Kept(record)
                 case _:
                     return done
@@ -540,6 +539,12 @@ class Runner:
             return False
         self._budgets[upstream] = left
         return True
+
+
+def _is_done(record: Record, fence: int, wish: Change) -> bool:
+    """Did the first try take place, and only its answer was lost? (What time makes of a silent holder's record
+    waits as well, but for another time.)"""
+    return (record.fence, record.state, record.not_before) == (fence, wish.state, wish.not_before)
 
 
 def _told_of(answer: Response | Fault) -> dict[str, Json]:

@@ -100,6 +100,7 @@ def _plant_in_lives(point: Points) -> None:
 def _plant_in_store(point: Points) -> None:
     scripts = {name: script for name, script in vars(ledger).items() if isinstance(script, Script)}
     names = {by: name for name, script in scripts.items() for by in (script.sha, script.text)}
+    names[ledger.DELIVERED] = "DELIVERED"
     enqueue, connect, answer = Link._enqueue, Link._connect, Link._answer
     queued: list[str] = []
     waiting: dict[asyncio.Future[Any], str] = {}

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-from tests.hostile.soak.crashes import SCENARIOS, Tally, boundaries, trials
+from tests.hostile.soak.crashes import SCENARIOS, Scenario, Tally, boundaries, deaths
 from tests.hostile.soak.soak import Report, soak
 from tests.hostile.soak.world import a_world
 
@@ -30,20 +30,21 @@ async def crashes(seconds: float, seed: int) -> tuple[Tally, dict[str, str]]:
     total, told = Tally(), {}
     dice = random.Random(seed)
     async with a_world("no") as world:  # what is killed here is never the engine
-        every = [(scenario, len(await boundaries(world, scenario))) for scenario in SCENARIOS]
-        for scenario, count in every:
-            tally = await trials(world, scenario, ((at,) for at in range(1, count + 1)), until=until)
+        found: list[tuple[Scenario, list[tuple[int, int]]]] = []
+        for scenario in SCENARIOS:
+            count = len(await boundaries(world, scenario))
+            tally = await deaths(world, scenario, ((at,) for at in range(1, count + 1)), trace=True, until=until)
             told[scenario.name] = f"{tally.kills} of {count} boundaries"
+            found.append((scenario, tally.pairs))
             total.add(tally)
             say(f"  {scenario.name}: {told[scenario.name]}")
-        for scenario, count in every:
-            pairs = [(one, other) for one in range(1, count + 1) for other in range(1, count + 1)]
+        for scenario, pairs in found:
             dice.shuffle(pairs)
             left = until - asyncio.get_running_loop().time()
-            share = asyncio.get_running_loop().time() + left / (len(every) - every.index((scenario, count)))
-            tally = await trials(world, scenario, pairs, until=share)
+            share = asyncio.get_running_loop().time() + left / (len(found) - found.index((scenario, pairs)))
+            tally = await deaths(world, scenario, pairs, until=share)
             if tally.trials:
-                told[scenario.name] += f", {tally.trials} of {len(pairs)} pairs"
+                told[scenario.name] += f", {tally.trials} of {len(pairs)} pairs of edges"
                 say(f"  {scenario.name}: {told[scenario.name]}")
             total.add(tally)
     return total, told
@@ -94,9 +95,9 @@ def _table(tally: Tally, scenarios: dict[str, str], report: Report) -> str:
         f"  stops past a lease {report.stops}",
         f"  workflows {report.workflows}, steps {report.steps}, calls {report.calls}, replays {report.replays}",
         f"  sendings {report.sendings}, effects {report.effects}",
-        f"  doubts {_counts(report.doubts)}",
+        f"  doubts {_counts(report.doubts)}; under a key {report.doubts_under_keys}",
         f"  told {_counts(report.told)}",
-        f"  asked anew after an answer owed to a store that was away {report.asked_anew}",
+        f"  finished without their callers {report.entrusted}",
         f"  doubled {report.doubled}, lost {report.lost}, forgotten {report.forgotten}, changed {report.changed}, "
         f"early {report.early}, repeated {report.repeated}, unexpected {report.unexpected}",
     ]

@@ -59,10 +59,26 @@ MODES = {
     "large": 1,
     "429:2,drop-after,ok": 1,
     "drop-after,drop-after,ok": 1,
+    "slow:5,ok": 1,
+    "late:0.5,ok": 1,
+    "accept:1": 1,
 }
-"""How the upstream behaves, and how often."""
+"""How the upstream behaves, and how often. (After four seconds an answer counts as lost: `slow:5` works on.)"""
 
-UPSTREAMS = (("shop", "POST"), ("shop", "POST"), ("till", "POST"), ("till", "POST"), ("shop", "PUT"))
+UPSTREAMS = {
+    ("shop", "POST"): 4,
+    ("till", "POST"): 4,
+    ("shop", "PUT"): 2,
+    ("desk", "POST"): 2,
+    ("shelf", "POST"): 1,
+}
+"""Who is asked, and how often."""
+
+LEAVES = 0.15
+"""The part of the callers that leave for good as soon as the gateway says that it goes on alone."""
+
+LEFT = ("429:1,ok", "503:2,ok", "429:3,drop-after,ok", "429,429,ok")
+"""How the upstream behaves to what they leave behind."""
 
 
 @dataclass
@@ -85,7 +101,8 @@ class Report:
     sendings: int = 0
     effects: int = 0
     doubts: dict[str, int] = field(default_factory=dict)
-    asked_anew: int = 0  # steps asked anew after an answer the gateway owed to a store that was away
+    entrusted: int = 0  # steps whose callers left for good
+    doubts_under_keys: int = 0
     doubled: int = 0
     lost: int = 0
     forgotten: int = 0
@@ -112,12 +129,13 @@ class Soak:
         self._dice = random.Random(seed)
         self._seconds = seconds
         self._mutant = mutant
-        self._oracle = Oracle(world.upstream, outages=world.engine.outages)
+        self._oracle = Oracle(world.upstream)
         self._gateways: list[Running] = []
         self._caller = Caller(world, self._oracle, self._awake, self._dice, hangs_up=0.1)
         self._over = False
         self._boundaries: Counter[str] = Counter()
-        self._all: dict[str, Step] = {}
+        self._all: list[Step] = []
+        self._left: list[tuple[str, Step]] = []
         self.report = Report(seed, fsync)
 
     async def run(self) -> Report:
@@ -131,6 +149,7 @@ class Soak:
         self._over = True
         await asyncio.gather(*plagues)
         await asyncio.gather(*work)
+        await self._look_on(until + DRAIN)
         await self._world.upstream.caught_up()
         telling.cancel()
         self._conclude(time.monotonic() - began)
@@ -142,26 +161,45 @@ class Soak:
 
     async def _work(self, number: int, until: float) -> None:
         """Live workflows, one after another, until the time is up; then the last one drains."""
-        loop, count = asyncio.get_running_loop(), 0
+        count = 0
         while not self._over:
             count += 1
             name = f"w{number}-{count}"
-            steps = [self._step(name, index) for index in range(self._dice.randint(1, 4))]
-            self._all |= {step.ref: step for step in steps}
+            leaves = self._dice.random() < LEAVES
+            steps = [self._left_behind(name)] if leaves else self._steps(name)
+            self._all += steps
             self.report.workflows += 1
             self.report.steps += len(steps)
-            if not await self._caller.live(name, steps, until + DRAIN):
-                self.report.forgotten += 1
+            if leaves:
+                self._left.append((name, steps[0]))
+            begun = self._caller.entrust(name, steps[0], until + DRAIN) if leaves else None
+            if not await (begun or self._caller.live(name, steps, until + DRAIN)):
                 self.report.violations.append(f"I4 forgotten: {name} {steps} had not ended {DRAIN:g} s after")
                 return
-            self._judge(steps)
-            await self._end(name)
-        assert loop.time() <= until + DRAIN + 60
+            if not leaves:
+                self._judge(steps)
+                await self._end(name)
 
-    def _step(self, workflow: str, index: int) -> Step:
-        upstream, method = self._dice.choice(UPSTREAMS)
+    async def _look_on(self, until: float) -> None:
+        """Everything that was left behind has ended, or ends now, without anybody asking."""
+        hands = asyncio.Semaphore(WORKFLOWS)
+
+        async def one(name: str, step: Step) -> None:
+            async with hands:
+                await self._caller.look_on(name, step, until)
+
+        await asyncio.gather(*(one(*left) for left in self._left))
+
+    def _steps(self, workflow: str) -> list[Step]:
+        return [self._step(f"{workflow}-{index}") for index in range(self._dice.randint(1, 4))]
+
+    def _step(self, ref: str) -> Step:
+        upstream, method = self._dice.choices(list(UPSTREAMS), list(UPSTREAMS.values()))[0]
         modes = self._dice.choices(list(MODES), list(MODES.values()))[0]
-        return Step(f"{workflow}-{index}", upstream, modes, method)
+        return Step(ref, upstream, "batch" if upstream == "shelf" else modes, method)
+
+    def _left_behind(self, workflow: str) -> Step:
+        return Step(f"{workflow}-0", self._dice.choice(("shop", "till")), self._dice.choice(LEFT))
 
     def _judge(self, steps: list[Step]) -> None:
         """Judge a workflow when it has ended; a late effect is found again at the very end."""
@@ -248,7 +286,8 @@ class Soak:
 
     def _conclude(self, seconds: float) -> None:
         report, upstream = self.report, self._world.upstream
-        report.violations += self._oracle.violations() + self._caller.violations
+        report.violations += self._oracle.violations(self._all) + self._oracle.strangers(self._all)
+        report.violations += self._caller.violations
         report.violations = list(dict.fromkeys(report.violations))
         named = Counter(violation.partition(":")[0] for violation in report.violations)
         report.doubled = named["I1 doubled"] + named["I2 doubled"]
@@ -260,7 +299,9 @@ class Soak:
         report.seconds = round(seconds, 1)
         report.calls, report.replays = self._caller.calls, self._caller.replays
         report.told = dict(self._caller.told.most_common())
-        report.asked_anew = len(self._oracle.asked_anew)
+        report.entrusted = len(self._left)
+        report.forgotten = named["I4 forgotten"]
+        report.doubts_under_keys = self._oracle.doubts_under_keys
         report.doubts = dict(self._oracle.doubts)
         report.sendings = sum(upstream.sendings.values())
         report.effects = sum(upstream.effects.values())

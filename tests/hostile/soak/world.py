@@ -14,7 +14,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +30,9 @@ START = str(Path(__file__).with_name("start.py"))
 PATIENCE = 30.0
 """Seconds for what must come: a start, an answer. Long, for a busy machine."""
 
+STORES = 4096
+"""Databases of the engine: each trial has a store of its own, so that nobody sweeps another's calls."""
+
 CONFIG = """
 [retention]
 ended = "1h"
@@ -43,8 +45,21 @@ timeout = "4s"
 base_url = "{url}/keyed"
 timeout = "4s"
 idempotency = {{ carrier = "header", name = "Idempotency-Key", window = "1h" }}
+
+[upstreams.desk]
+base_url = "{url}"
+timeout = "4s"
+
+[[upstreams.desk.operations]]
+match = "POST /**"
+lookup = {{ get = "/effects-of/{{header.X-Ref}}", found = "/effects", absent_after = "1s" }}
+
+[upstreams.shelf]
+base_url = "{url}/keyed"
+timeout = "4s"
+idempotency = {{ carrier = "header", name = "Idempotency-Key", window = "1h" }}
 """
-"""`shop` has no idempotency, `till` honours keys. An answer that takes longer than 4 s counts as lost."""
+"""What each can do is told by `oracle.Step`. An answer that takes longer than 4 s counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +78,26 @@ class Answer:
         return str(json.loads(self.body)["type"]).rpartition("/")[2]
 
 
+HANGS = 60.0
+"""Seconds in which a gateway answers, whatever happens: its callers' patience is half of it."""
+
+HUNG = Answer(0, {}, b"")
+
+
 async def ask(url: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer | None:
-    """Ask once, on a connection of its own. None: no whole answer came."""
+    """Ask once, on a connection of its own. None: no whole answer came. `HUNG`: not even an end, in `HANGS`."""
     parts = urlsplit(url)
     writer = None
     try:
-        async with asyncio.timeout(PATIENCE + 10):
+        async with asyncio.timeout(HANGS):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
             lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
             writer.write("\r\n".join([*lines, "", ""]).encode() + body)
             return _read(await reader.read(-1))
-    except (OSError, TimeoutError):
+    except TimeoutError:
+        return HUNG
+    except OSError:
         return None
     finally:
         if writer is not None:
@@ -158,9 +181,8 @@ class Engine:
             "no",
         ]
         self._command += ["--maxmemory-policy", "noeviction", "--logfile", str(home / "log")]
+        self._command += ["--databases", str(STORES)]
         self._process: asyncio.subprocess.Process | None = None
-        self._away_since = 0.0
-        self.outages: list[tuple[float, float]] = []  # monotonic times of death and of the first answer after it
 
     async def start(self) -> None:
         """Start it, and wait until it has read its journal."""
@@ -168,12 +190,9 @@ class Engine:
         async with asyncio.timeout(PATIENCE):
             while not await self._answers():
                 await asyncio.sleep(0.01)
-        if self._away_since:
-            self.outages.append((self._away_since, time.monotonic()))
 
     async def kill(self) -> None:
         assert self._process is not None
-        self._away_since = time.monotonic()
         self._process.kill()
         await self._process.wait()
         self._socket.unlink(missing_ok=True)
@@ -205,6 +224,7 @@ class World:
     _born: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _ended: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _number: itertools.count[int] = field(default_factory=itertools.count)
+    _stores: itertools.count[int] = field(default_factory=itertools.count)
 
     async def gateway(
         self,
@@ -213,14 +233,14 @@ class World:
         *,
         trace: bool = False,
         mutant: str = "",
-        listens: bool = True,
+        store: int = 0,
     ) -> Running:
         """Start a gateway and wait until it listens. It signals itself `number` at the `at`-th boundary."""
         assert self._nursery is not None and self._nursery.stdin is not None
         order = next(self._number)
         place = self.home / f"g{order}"
         argv = ["serve", "--json", "--listen", "127.0.0.1:0", "--data", str(self.home / "data")]
-        argv += ["--store", self.engine.url, "--config", str(self.home / "gimbal.toml")]
+        argv += ["--store", f"{self.engine.url}?db={store}", "--config", str(self.home / "gimbal.toml")]
         told: dict[str, Any] = {"id": order, "argv": argv, "out": f"{place}.out", "points": f"{place}.points"}
         told |= {"at": at, "signal": int(number), "trace": trace, "mutant": mutant}
         born = self._born[order] = asyncio.get_running_loop().create_future()
@@ -243,6 +263,10 @@ class World:
         if out.exists() and out.read_bytes().count(b"\n") <= 1:
             out.unlink()
 
+    def new_store(self) -> int:
+        """Return the number of a store nobody has used for long."""
+        return next(self._stores) % STORES
+
     @property
     def admin(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {(self.home / 'data' / 'admin-token').read_text().strip()}"}
@@ -254,13 +278,18 @@ class World:
             said = json.loads(line)
             if "id" in said:
                 self._ended[said["pid"]] = asyncio.get_running_loop().create_future()
-                self._born.pop(said["id"]).set_result(said["pid"])
+                _tell(self._born.pop(said["id"]), said["pid"])
             else:
-                self._ended.pop(said["pid"]).set_result(said["ended"])
+                _tell(self._ended.pop(said["pid"]), said["ended"])
         for waiting in (*self._born.values(), *self._ended.values()):
             if not waiting.done():
                 waiting.set_exception(RuntimeError("the nursery ended"))
                 waiting.exception()  # seen here; who waits sees it too
+
+
+def _tell(waiting: asyncio.Future[int], said: int) -> None:
+    if not waiting.done():  # a cancelled one waits for nothing
+        waiting.set_result(said)
 
 
 @asynccontextmanager
