@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import hiredis
 from redis._parsers.base import BaseParser
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from gateway.confirm import Confirm
 from gateway.problems import LedgerUnavailable, Unconfirmed
@@ -80,7 +80,7 @@ class Link:
         """Send commands that only read, in one write, and return their answers; no task for each."""
         answers = await asyncio.gather(*(self._enqueue(command) for command in commands))
         for answer in answers:
-            if isinstance(answer, ResponseError):
+            if isinstance(answer, RedisError):
                 raise LedgerUnavailable(f"the store refused: {answer}") from answer
         return answers
 
@@ -121,7 +121,7 @@ class Link:
 
     async def _answer(self, future: asyncio.Future[Any], asks: tuple[asyncio.Future[Any], ...]) -> Any:
         answer = await future
-        if isinstance(answer, ResponseError):
+        if isinstance(answer, RedisError):  # a store that is loading answers with a ConnectionError
             raise LedgerUnavailable(f"the store refused: {answer}") from answer
         if asks and self._confirm is not None and (lacking := self._confirm.lacks([await ask for ask in asks])):
             raise Unconfirmed(lacking, answer)

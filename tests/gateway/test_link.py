@@ -164,6 +164,25 @@ def test_a_store_that_is_away_says_that_nothing_was_sent(tmp_path: Path):
     run(scenario)
 
 
+def test_a_store_that_is_loading_its_journal_is_away():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(b"+OK\r\n" * data.count(b"SETINFO"))
+            writer.write(b"-LOADING the dataset is being loaded\r\n" * data.count(b"PING"))
+        writer.close()
+
+    async def scenario() -> None:
+        async with store(serve) as url:
+            link = Link(url)
+            with pytest.raises(LedgerUnavailable, match="loaded"):
+                await link.do("PING")
+            with pytest.raises(LedgerUnavailable, match="loaded"):
+                await link.do_all([("PING",), ("PING",)])
+            await link.aclose()
+
+    run(scenario)
+
+
 def test_a_caller_that_gives_up_does_not_disturb_the_others(store_url: str):
     async def scenario() -> Any:
         link = Link(store_url)

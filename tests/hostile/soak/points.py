@@ -17,13 +17,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Generator
-from functools import wraps
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from gateway import ledger
 from gateway.gate import Gate
-from gateway.link import Link, Script
+from gateway.link import Link, Script, _Line
 from gateway.runner import Runner
 from gateway.wire_connection import Connection
 
@@ -46,7 +45,8 @@ class Points:
 
     @property
     def next_is_fatal(self) -> bool:
-        return self._count + 1 == self._at
+        """Does it die at the next boundary? (A stop is not fatal.)"""
+        return self._number == signal.SIGKILL and self._count + 1 == self._at
 
     def __call__(self, label: str) -> None:
         self._count += 1
@@ -55,6 +55,32 @@ class Points:
             os.write(self._said, f"{'!' if fatal else ''}{self._count} {label}\n".encode())
         if fatal:
             os.kill(os.getpid(), self._number)
+
+
+class Tapped:
+    """A transport that can die with what it wrote out: the loop's own would not have sent it yet.
+
+    `all` says what boundary lies behind a write, `some` what lies amid it; nothing: none.
+    """
+
+    def __init__(
+        self, transport: Any, point: Points, all: Callable[[], str], some: Callable[[], str] = str
+    ) -> None:
+        self._transport = transport
+        self._point = point
+        self._all = all
+        self._some = some
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        for label, part in ((self._some(), data[: len(data) // 2]), (self._all(), data)):
+            if label:
+                if self._point.next_is_fatal:
+                    os.write(self._transport.get_extra_info("socket").fileno(), part)
+                self._point(label)
+        self._transport.write(data)
 
 
 def plant(point: Points) -> None:
@@ -101,9 +127,14 @@ def _plant_in_store(point: Points) -> None:
     scripts = {name: script for name, script in vars(ledger).items() if isinstance(script, Script)}
     names = {by: name for name, script in scripts.items() for by in (script.sha, script.text)}
     names[ledger.DELIVERED] = "DELIVERED"
-    enqueue, connect, answer = Link._enqueue, Link._connect, Link._answer
+    enqueue, answer, open_line = Link._enqueue, Link._answer, _Line.__init__
     queued: list[str] = []
     waiting: dict[asyncio.Future[Any], str] = {}
+
+    def sent() -> str:
+        label = "+".join(queued)
+        queued.clear()
+        return label and f"store: sent {label}"
 
     def enqueued(self: Link, command: tuple[Any, ...]) -> asyncio.Future[Any]:
         name = names.get(command[1], "") if len(command) > 1 else ""
@@ -115,58 +146,28 @@ def _plant_in_store(point: Points) -> None:
         waiting[future] = name
         return future
 
-    async def connected(self: Link) -> Any:
-        connection = await connect(self)
-        send = connection.send_packed_command
-
-        @wraps(send)
-        async def sent(*arguments: Any, **options: Any) -> None:
-            leaving = "+".join(queued)
-            queued.clear()
-            await send(*arguments, **options)
-            if leaving:
-                point(f"store: sent {leaving}")
-
-        connection.send_packed_command = sent  # type: ignore[method-assign]
-        return connection
-
-    async def answered(self: Link, future: asyncio.Future[Any]) -> Any:
+    async def answered(self: Link, future: asyncio.Future[Any], *rest: Any) -> Any:
         name = waiting.pop(future, "")
-        told = await answer(self, future)
+        told = await answer(self, future, *rest)
         if name:
             point(f"store: after {name}")
         return told
 
+    def opened(self: _Line, *arguments: Any) -> None:
+        open_line(self, *arguments)
+        self.transport = Tapped(self.transport, point, sent)  # type: ignore[assignment]
+
     Link._enqueue = enqueued  # type: ignore[method-assign]
-    Link._connect = connected  # type: ignore[method-assign]
     Link._answer = answered  # type: ignore[method-assign]
+    _Line.__init__ = opened  # type: ignore[method-assign]
 
 
 def _plant_on_wire(point: Points) -> None:
     made, start, received = Connection.connection_made, Connection.start, Connection.data_received
 
-    class Tapped:
-        """A transport that can die with some bytes of a request out."""
-
-        def __init__(self, transport: Any) -> None:
-            self._transport = transport
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._transport, name)
-
-        def write(self, data: bytes) -> None:
-            self._let_out(data[: len(data) // 2])
-            point("wire: some of the request")
-            self._let_out(data)
-            point("wire: all of the request")
-            self._transport.write(data)
-
-        def _let_out(self, data: bytes) -> None:
-            if point.next_is_fatal and point._number == signal.SIGKILL:
-                os.write(self._transport.get_extra_info("socket").fileno(), data)
-
     def tapped(self: Connection, transport: Any) -> None:
-        made(self, Tapped(transport))  # type: ignore[arg-type]
+        halves = "wire: some of the request", "wire: all of the request"
+        made(self, Tapped(transport, point, lambda: halves[1], lambda: halves[0]))  # type: ignore[arg-type]
 
     def started(self: Connection, *arguments: Any, **options: Any) -> Any:
         point("wire: before the request")

@@ -73,6 +73,8 @@ async def main(words: list[str] | None = None) -> int:
     async with a_world(told.fsync) as world:
         left = told.seconds - (time.time() - began)
         report = await soak(world, seed=told.seed, seconds=max(10.0, left), fsync=told.fsync, mutant=told.mutant)
+        if not report.held:
+            say("\n\n".join(["gateways said:", *world.complaints()[:5]]))
     if told.json:
         print(json.dumps({"boundaries": vars(tally), "scenarios": scenarios, "soak": report.as_json()}))
     else:

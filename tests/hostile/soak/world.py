@@ -263,6 +263,13 @@ class World:
         if out.exists() and out.read_bytes().count(b"\n") <= 1:
             out.unlink()
 
+    def complaints(self) -> list[str]:
+        """Return what gateways said beside that they listen: the last lines of each, once."""
+        every = [place.read_text(errors="replace") for place in sorted(self.home.glob("*.out"))]
+        return list(
+            dict.fromkeys("\n".join(said.splitlines()[1:][-30:]) for said in every if said.count("\n") > 1)
+        )
+
     def new_store(self) -> int:
         """Return the number of a store nobody has used for long."""
         return next(self._stores) % STORES
