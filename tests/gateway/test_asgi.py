@@ -675,13 +675,15 @@ def test_an_upstream_that_is_not_there_is_never_sent_to(door):
 
 def test_callers_need_their_token_and_it_ends_here(engine_url, tmp_path):
     upstream = RawUpstream()
-    config = CONFIG.format(data=tmp_path, store=engine_url, url=upstream.url)
+    config = CONFIG.format(data=tmp_path, store=engine_url, url=upstream.url).replace(".up.", ".guarded.")
     (tmp_path / "gimbal.toml").write_text(config + 'callers.nightly = "a-long-secret"\n')
     with background(load(tmp_path / "gimbal.toml")) as url:
         door = Door(int(url.rpartition(":")[2]), upstream)
         none = door.asked()
-        wrong = door.asked(b"/up/x", b"Proxy-Authorization: Bearer another-secret")
-        right = door.asked(b"/up/x", b"Proxy-Authorization: Bearer a-long-secret", b"Authorization: Bearer theirs")
+        wrong = door.asked(b"/guarded/x", b"Proxy-Authorization: Bearer another-secret")
+        right = door.asked(
+            b"/guarded/x", b"Proxy-Authorization: Bearer a-long-secret", b"Authorization: Bearer theirs"
+        )
     upstream.close()
 
     assert problem_of(none)["type"] == "/-/problems/unauthorized"
