@@ -22,8 +22,14 @@ PROXY_ERRORS = {
     "key-required": "http_request_error",
     "key-reused": "http_request_denied",
     "unauthorized": "http_request_denied",
+    "foreign-page": "http_request_denied",
 }
 """Problem -> proxy error type (RFC 9209 2.3); what has none is the gateway's own answer."""
+
+_OF_STATUS: dict[int, Headers] = {
+    202: ((b"preference-applied", b"respond-async"),),  # RFC 7240 3
+    407: ((b"proxy-authenticate", b'Bearer realm="gimbal"'),),  # RFC 9110 15.5.8
+}
 
 
 def outcome_headers(passed: Passed, token: str) -> Headers:
@@ -66,9 +72,8 @@ def answer_headers(answer: Response | Problem) -> Headers:
 
 def problem_headers(problem: Problem) -> Headers:
     error = PROXY_ERRORS.get(problem.slug, "proxy_internal_response")
-    honoured = ((b"preference-applied", b"respond-async"),) if problem.status == 202 else ()
     return (
-        *honoured,
+        *_OF_STATUS.get(problem.status, ()),
         (b"content-type", MEDIA),
         (b"cache-control", b"no-store"),
         (b"proxy-status", f"gimbal; error={error}".encode()),

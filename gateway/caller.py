@@ -216,11 +216,15 @@ class Caller(asyncio.Protocol):
         if self._deaf:
             return
         if self._head + self._reading > self._reception.limit and self._size() > self._reception.limit:
-            raise _TooLarge
-        self._head = -1
+            raise _Refused(TOO_LARGE)
         parser = self._parser
+        version = parser.get_http_version()
+        problem = objection(version, self._headers)
+        if problem is not None:
+            raise _Refused(problem)
+        self._head = -1
         method = parser.get_method().decode("ascii")
-        new = parser.get_http_version() != "1.0"
+        new = version == "1.1"
         keeps = new and not self._last and method != "CONNECT" and parser.should_keep_alive()
         asked = Asked(self, method, self._target, tuple(self._headers), keeps=keeps, chunks=new)
         self._coming = asked
@@ -267,7 +271,8 @@ class Caller(asyncio.Protocol):
                 self._resuming = True
             except HttpParserError as error:
                 if not self._deaf:  # else it is about bytes behind the last request
-                    self._stop(TOO_LARGE if isinstance(error.__context__, _TooLarge) else malformed(error))
+                    refused = error.__context__
+                    self._stop(refused.problem if isinstance(refused, _Refused) else malformed(str(error)))
 
     def _start(self, asked: Asked) -> None:
         self._answering = asked
@@ -333,8 +338,11 @@ class Caller(asyncio.Protocol):
         return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
 
-class _TooLarge(Exception):
-    """The head is too large: stop the parser."""
+class _Refused(Exception):
+    """Stops the parser at a head that is not taken."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
 
 
 TOO_LARGE = Problem("bad-request", 431, "The head is too large", "Send fewer headers, or raise limits.headers.")
@@ -343,5 +351,19 @@ FAILED = Problem(
 )
 
 
-def malformed(error: HttpParserError) -> Problem:
-    return Problem("bad-request", 400, "The request cannot be read", f"{error}. Nothing of it was sent.")
+def malformed(why: str, status: int = 400) -> Problem:
+    return Problem("bad-request", status, "The request cannot be read", f"{why}. Nothing of it was sent.")
+
+
+def objection(version: str, headers: list[Header]) -> Problem | None:
+    """Return what the parser lets pass and the standard does not, or None."""
+    names = [name for name, _ in headers]
+    if version == "1.1" and names.count(b"host") != 1:  # RFC 9112 3.2
+        return malformed("A request of HTTP/1.1 has one Host header")
+    if version not in ("1.1", "1.0"):  # RFC 9110 15.6.6
+        return malformed(f"HTTP/{version} is not spoken here, HTTP/1.1 is", 505)
+    if b"transfer-encoding" in names:  # RFC 9112 6.1; where chunked is not the last one, the parser refuses
+        codings = b",".join([value for name, value in headers if name == b"transfer-encoding"]).lower().split(b",")
+        if len(codings) > 1 and codings[-1].strip() == b"chunked":
+            return malformed("Of transfer codings, only chunked is understood", 501)
+    return None

@@ -25,6 +25,9 @@ CONSOLE_LIMIT = 16 * 1024 * 1024
 
 CLOSING = (b"connection", b"close")
 
+_ENDS = (b"", b"/", b"?")
+"""What may stand behind a name in a target."""
+
 
 class HungUp(ConnectionError):
     """The caller left: inside its request, so that what came of the body is not what was meant, or inside the
@@ -90,8 +93,11 @@ class Door:
         """Answer `request`. Raises `HungUp`, or what broke off a streamed answer, whose end is then not told."""
         started = perf_counter()
         target = request.target
-        if target[:3] == b"/-/" or target == b"/-":
+        if target[:2] == b"/-" and target[2:3] in _ENDS:
             await self._inspect(request)
+            return
+        if target == b"*" and request.method == "OPTIONS":  # of the gateway itself (RFC 9110 9.3.7): it is there
+            await request.answer(204, (), b"")
             return
         arrival = self._arrival(request)
         who = arrival if isinstance(arrival, Problem) else self.gate.identify(arrival)

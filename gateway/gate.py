@@ -211,6 +211,8 @@ class Gate:
 
     def by_host(self, method: str, target: bytes, headers: Headers, caller: str) -> Arrival | Problem:
         """Return whom an absolute target (a forward proxy's) is for: the upstream whose base URL it lies under."""
+        if target == b"*":
+            return Problem("bad-request", 400, "The request cannot be read", "Only OPTIONS may be asked of *.")
         if method == "CONNECT":
             return refused_target("A tunnel would hide the calls: give clients this gateway's base URL instead.")
         bases = ((name, known.rules.base_url) for name, known in self.upstreams.items())

@@ -625,6 +625,26 @@ def test_an_absolute_target_elsewhere_is_refused(door, target):
     assert problem_of(answer)["type"] == "/-/problems/refused-target"
 
 
+def test_a_tunnel_is_refused_with_what_to_do_instead(door):
+    answer = door.asked(b"api.example.com:443", method=b"CONNECT")
+
+    assert status_of(answer) == 403
+    assert "base URL instead" in problem_of(answer)["detail"]
+
+
+def test_the_gateway_itself_answers_options(door):
+    there = door.asked(b"*", method=b"OPTIONS")
+    other = door.asked(b"*")
+
+    assert (status_of(there), status_of(other)) == (204, 400)
+    assert problem_of(other)["type"] == "/-/problems/bad-request"
+
+
+@pytest.mark.parametrize("target", [b"/-", b"/-?x=1", b"/-/"])
+def test_what_is_below_the_dash_is_the_gateways_own(door, target):
+    assert b"cross-origin-resource-policy: same-origin" in head_of(door.asked(target))
+
+
 def test_an_absolute_target_that_only_begins_like_a_base_url_is_refused(door):
     answer = door.asked(door.upstream.url.encode() + b"/basement")
 
@@ -675,8 +695,9 @@ def test_an_upstream_that_is_not_there_is_never_sent_to(door):
 
 def test_callers_need_their_token_and_it_ends_here(engine_url, tmp_path):
     upstream = RawUpstream()
-    config = CONFIG.format(data=tmp_path, store=engine_url, url=upstream.url).replace(".up.", ".guarded.")
-    (tmp_path / "gimbal.toml").write_text(config + 'callers.nightly = "a-long-secret"\n')
+    head = "\n".join(line for line in CONFIG.splitlines() if not line.startswith("upstreams."))
+    own = f'upstreams.guarded.base_url = "{upstream.url}"\ncallers.nightly = "a-long-secret"\n'
+    (tmp_path / "gimbal.toml").write_text(f"{head.format(data=tmp_path, store=engine_url)}\n{own}")
     with background(load(tmp_path / "gimbal.toml")) as url:
         door = Door(int(url.rpartition(":")[2]), upstream)
         none = door.asked()
@@ -688,6 +709,7 @@ def test_callers_need_their_token_and_it_ends_here(engine_url, tmp_path):
 
     assert problem_of(none)["type"] == "/-/problems/unauthorized"
     assert [status_of(answer) for answer in (none, wrong, right)] == [407, 407, 200]
+    assert b'proxy-authenticate: Bearer realm="gimbal"' in head_of(none)
     assert door.arrived()[1][1:] == [b"authorization: Bearer theirs"]
 
 

@@ -29,7 +29,7 @@ def alive(test):
     @functools.wraps(test)
     def run(*arguments, **named):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(asyncio.wait_for(test(*arguments, **named), 20))
+            return runner.run(asyncio.wait_for(test(*arguments, **named), 20))
 
     return run
 
@@ -100,7 +100,7 @@ async def echo(request: Asked) -> None:
 
 def post(body: bytes, *headers: bytes) -> bytes:
     lines = b"".join(line + b"\r\n" for line in headers)
-    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), lines, body)
+    return b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), lines, body)
 
 
 CLOSE = b"Connection: close"
@@ -118,6 +118,34 @@ async def test_what_is_malformed_is_answered_with_a_problem_behind_the_answers_t
     head, _, body = refusal.partition(b"\r\n\r\n")
     assert head.startswith(b"400 ") and b"connection: close" in head
     assert json.loads(body)["type"] == "/-/problems/bad-request"
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "one Host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400, "one Host"),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "HTTP/2.0 is not spoken"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, "chunked"),
+        (b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "method"),
+    ],
+)
+def test_a_head_that_the_standard_forbids_is_refused_with_the_reason(head, status, says):
+    @alive
+    async def asked() -> bytes:
+        async with Server(echo) as server:
+            return await server.asked(head)
+
+    said, _, body = asked().partition(b"\r\n\r\n")
+
+    assert said.startswith(b"HTTP/1.1 %d " % status) and b"connection: close" in said
+    assert says in json.loads(body)["detail"]
+
+
+@alive
+async def test_http_1_0_needs_no_host():
+    async with Server(echo) as server:
+        assert (await server.asked(b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 @alive
@@ -175,7 +203,7 @@ async def test_a_stream_ends_when_its_caller_does():
             ended.set()
 
     async with Server(endless) as server, asyncio.timeout(5):
-        async with server.caller(b"GET / HTTP/1.1\r\n\r\n") as (reader, _):
+        async with server.caller(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n") as (reader, _):
             await reader.readexactly(5000)
         await ended.wait()
 
@@ -196,7 +224,7 @@ async def test_a_reader_that_is_slow_is_waited_for():
 
     async with (
         Server(large) as server,
-        server.caller(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") as (reader, _),
+        server.caller(b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n") as (reader, _),
     ):
         async with asyncio.timeout(20):
             await stuck.wait()
@@ -213,7 +241,7 @@ async def test_a_streams_length_is_kept_or_its_connection_broken():
 
     async with (
         Server(short) as server,
-        server.caller(b"GET / HTTP/1.1\r\n\r\n") as (reader, _),
+        server.caller(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n") as (reader, _),
         asyncio.timeout(5),
     ):
         assert (await reader.read()).endswith(b"content-length: 10\r\n\r\nshort")
@@ -251,7 +279,7 @@ async def test_a_refused_body_without_end_is_read_no_further_and_its_caller_read
     async def refuse(request: Asked) -> None:
         await request.answer(403, (), b"no")
 
-    said = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (100 * DROPPED)
+    said = b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % (100 * DROPPED)
     async with Server(refuse) as server, server.caller(said) as (reader, writer), asyncio.timeout(5):
         with contextlib.suppress(ConnectionError):
             for _ in range(3):
@@ -266,7 +294,9 @@ async def test_who_was_not_told_to_continue_is_answered_and_the_connection_ends(
         await request.answer(403, (), b"no")
 
     async with Server(refuse) as server:
-        answer = await server.asked(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        answer = await server.asked(
+            b"POST / HTTP/1.1\r\nHost: g\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        )
 
     assert answer.startswith(b"HTTP/1.1 403") and b"connection: close" in answer
 
@@ -297,12 +327,12 @@ async def test_what_cannot_be_written_in_a_header_is_our_failure():
         await request.answer(200, ((b"x", b"a\r\ninjected: b"),), b"")
 
     async with Server(split) as server:
-        answer = await server.asked(b"GET / HTTP/1.1\r\n\r\n")
+        answer = await server.asked(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 500") and b"injected" not in answer
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nX: ", post(b"body")[:-1], post(b"done")])
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: g\r\nX: ", post(b"body")[:-1], post(b"done")])
 @alive
 async def test_who_is_silent_for_too_long_is_let_go(said, monkeypatch):
     monkeypatch.setattr(listening, "PATIENCE", 0.05)
@@ -316,7 +346,7 @@ async def test_who_is_silent_for_too_long_is_let_go(said, monkeypatch):
 async def test_a_head_that_drips_is_let_go(monkeypatch):
     monkeypatch.setattr(listening, "PATIENCE", 0.1)
     monkeypatch.setattr(listening, "SWEEP", 0.01)
-    async with Server(echo) as server, server.caller(b"GET / HTTP/1.1\r\nX: ") as (reader, writer):
+    async with Server(echo) as server, server.caller(b"GET / HTTP/1.1\r\nHost: g\r\nX: ") as (reader, writer):
         with pytest.raises(ConnectionError):
             async with asyncio.timeout(5):
                 while True:
