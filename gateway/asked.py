@@ -189,9 +189,9 @@ class Asked:
                 if lower != b"content-length" or stated is not None or not value.isdigit() or bodiless:
                     continue
                 stated = int(value) if length is None else length
-                out += (lower, b": ", b"%d" % stated, b"\r\n")
+                out += (name, b": ", b"%d" % stated, b"\r\n")
             else:
-                out += (lower, b": ", value, b"\r\n")
+                out += (name, b": ", value, b"\r\n")
         return out, stated
 
     def _closed(self, out: list[bytes]) -> bytes:

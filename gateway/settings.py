@@ -319,13 +319,19 @@ class _Reading:
     def _stray_variables(self) -> None:
         for name in sorted(self.environ):
             if name.startswith("GIMBAL_") and not name.startswith("GIMBAL__") and name not in KNOWN:
-                self.warnings.append(f"{name}: is no variable of Gimbal's{like(name, KNOWN) or '; unset it'}")
+                meant = f"GIMBAL__{name.removeprefix('GIMBAL_')}"
+                hint = f"; did you mean {meant}?" if _is_setting(meant) else like(name, KNOWN)
+                self.warnings.append(f"{name}: is no variable of Gimbal's{hint or '; unset it'}")
 
     def _problem(self, at: Where, what: str) -> None:
         self.problems.append(line(self.sources.origin(at), at, what))
 
     def _warn(self, at: Where, what: str) -> None:
         self.warnings.append(line(self.sources.origin(at), at, what))
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.removeprefix("GIMBAL__").partition("_")[0].lower() in File.model_fields
 
 
 # From the form to the rules

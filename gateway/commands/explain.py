@@ -11,6 +11,8 @@ import orjson
 import typer
 
 from discovery.exchange import Exchange, Json, Response
+from discovery.redaction import redact_query, redact_text
+from gateway.commands.render import clean
 from gateway.problems import ConfigError
 from gateway.recordings import Skipped, read_recording
 from policies.explain import explain as explained
@@ -49,10 +51,14 @@ def explain(
 
 
 def _for_a_person(exchange: Exchange, answer: dict[str, Json]) -> str:
-    """Say one exchange in a few lines: the call, what it came to, and each field and item that is named."""
+    """Say one exchange in a few lines: the call, what it came to, and each field and item that is named.
+
+    Secrets are hidden, and what the upstream wrote cannot move the terminal.
+    """
     request, came = exchange.request, exchange.answer
     status = came.status if isinstance(came, Response) else "no answer"
-    head = f"{request.method} {exchange.base_url}{request.target.decode('utf-8', 'replace')[:100]} -> {status}"
+    target = redact_query(request.target).decode("utf-8", "replace")
+    head = f"{request.method} {exchange.base_url}{target[:100]} -> {status}"
     retry = (
         answer["retry"] if answer["retry_after"] is None else f"{answer['retry']}, after {answer['retry_after']} s"
     )
@@ -65,4 +71,4 @@ def _for_a_person(exchange: Exchange, answer: dict[str, Json]) -> str:
         state = {True: "done", False: "failed", None: "in doubt"}[cast("bool | None", item["ok"])]
         again = ", may be sent again" if item["retry"] else ""
         lines.append(f"    item {item['index']} ({item['key']}) {state}{again} {item.get('why', '')}".rstrip())
-    return "\n".join(lines)
+    return "\n".join(clean(redact_text(line)) for line in lines)

@@ -32,24 +32,11 @@ HURRIED = {
 }
 """What comes of a call that was hurried, by its state."""
 
-HOP_BY_HOP = (
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
-)
-"""RFC 9110 7.6.1; the body of a saved answer is whole, so its framing is no more true."""
-
 
 def resolve(
     call: CallId,
-    applied: Annotated[
-        bool | None,
-        typer.Option("--applied/--not-applied", help="It took effect, or it did not.", show_default=False),
-    ] = None,
+    applied: Annotated[bool, typer.Option("--applied", help="It took effect.")] = False,
+    not_applied: Annotated[bool, typer.Option("--not-applied", help="It did not.")] = False,
     response: Annotated[
         Path | None,
         typer.Option(
@@ -68,8 +55,8 @@ def resolve(
     store: Store = None,
 ) -> None:
     """Settle a call in doubt. Applied: a repeat is told the answer. Not applied: a repeat sends it anew."""
-    if applied is None:
-        raise typer.BadParameter("say --applied or --not-applied", param_hint="--applied/--not-applied")
+    if applied == not_applied:
+        raise typer.BadParameter("say one of them", param_hint="--applied/--not-applied")
     if response is not None and not applied:
         raise typer.BadParameter("only goes with --applied", param_hint="--response")
     answer = None if response is None else read_answer(_content(response), status)
@@ -108,6 +95,7 @@ def cancel(
 def read_answer(content: bytes, status: int) -> Response:
     """Return the answer a file holds: an HTTP message as `curl -i` prints it, or a body alone."""
     from discovery.exchange import Response
+    from gateway.wire_head import forwardable
 
     while interim := re.match(rb"HTTP/[\d.]+ 1\d\d[^\n]*\n(?:[^\r\n]+\r?\n)*\r?\n", content):
         content = content[interim.end() :]
@@ -118,7 +106,7 @@ def read_answer(content: bytes, status: int) -> Response:
         return Response(status, ((b"Content-Type", _media_type(content)),), content)
     lines = [line.partition(b":") for line in head[3].splitlines()]
     headers = [(name.strip(), value.strip()) for name, colon, value in lines if colon]
-    kept = tuple(header for header in headers if header[0].lower() not in (*HOP_BY_HOP, b"content-length"))
+    kept = tuple(header for header in forwardable(tuple(headers)) if header[0].lower() != b"content-length")
     return Response(int(head[1]), kept, content[head.end() :], head[2] or b"")
 
 

@@ -339,7 +339,7 @@ class Console:
         return _secured(answer(200, pages.HTML, page))
 
     def _problem(self, request: ConsoleRequest, problem: Problem) -> ConsoleAnswer:
-        if not request.wants_html:
+        if not request.wants_html or request.path.endswith(b".json"):
             return _secured(problem_answer(problem))
         facts: Facts = {
             "slug": problem.slug,

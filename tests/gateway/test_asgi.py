@@ -86,7 +86,9 @@ def status_of(answer: bytes) -> int:
 
 
 def head_of(answer: bytes) -> list[bytes]:
-    return answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    """Return the lines of an answer's head, names in lower case."""
+    lines = [line.partition(b":") for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+    return [name.lower() + colon + value for name, colon, value in lines]
 
 
 def body_of(answer: bytes) -> bytes:
@@ -343,10 +345,10 @@ def test_an_answer_that_ends_with_its_connection_comes_back_whole(door):
 @pytest.mark.parametrize(
     ("method", "answer", "headers"),
     [
-        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\nX-A: 1\r\n\r\n", {"content-length": "77", "x-a": "1"}),
-        ("GET", b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n", {"x-a": "1"}),
-        ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\nContent-Length: 77\r\n\r\n', {"etag": '"e"'}),
-        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", {"content-length": "0"}),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\nX-A: 1\r\n\r\n", {"Content-Length": "77", "X-A": "1"}),
+        ("GET", b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n", {"X-A": "1"}),
+        ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\nContent-Length: 77\r\n\r\n', {"ETag": '"e"'}),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", {"Content-Length": "0"}),
     ],
 )
 def test_an_answer_without_a_body_leaves_the_connection_in_order(door, method, answer, headers):

@@ -284,6 +284,8 @@ def test_what_is_not_in_doubt_cannot_be_settled(gimbal, store):
 def test_settling_wants_to_be_told_which_way(gimbal, store):
     assert gimbal("resolve", "0" * 26)[0] == 2
     assert gimbal("resolve", "0" * 26, "--not-applied", "--response", "x")[0] == 2
+    assert gimbal("resolve", "0" * 26, "--applied", "--not-applied")[0] == 2
+    assert gimbal("resolve", "0" * 26)[0] == 2
     assert gimbal("resolve", "0" * 26, "--applied", "--response", "no-such-file")[0] == 2
 
 

@@ -716,6 +716,9 @@ def test_a_refusal_is_a_page_where_a_page_is_wanted(world, calls):
     missing = world.get("/-/calls/zz", HTML)
     conflict = world.post(f"/-/calls/{calls['done']}/cancel", None, HTML)
 
+    as_json = world.get("/-/calls/zz.json", HTML)
+
+    assert header(as_json, b"content-type") == b"application/problem+json"
     assert (missing.status, header(missing, b"content-type")) == (404, b"text/html; charset=utf-8")
     assert (conflict.status, b"<h1>The call&#39;s state does not allow that</h1>" in conflict.body) == (409, True)
 

@@ -307,6 +307,9 @@ def test_a_stray_plain_variable_is_warned_of():
     assert read(environ={"GIMBAL_STOER": "x"}).warnings == (
         "GIMBAL_STOER: is no variable of Gimbal's; did you mean GIMBAL_STORE?",
     )
+    assert read(environ={"GIMBAL_LISTEN": "x"}).warnings == (
+        "GIMBAL_LISTEN: is no variable of Gimbal's; did you mean GIMBAL__LISTEN?",
+    )
 
 
 # Showing
