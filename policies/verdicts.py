@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from discovery.body import Body, Kind
 from discovery.complaints import complaints_of
@@ -64,17 +65,23 @@ _BUSY_STATUS = frozenset({408, 423, 425, 429, 503})
 def may_hold_verdicts(answer: Json, depth: int = 0) -> bool:
     """Tell at little cost whether an answer may hold verdicts on items: in lists, or under names of failure."""
     if isinstance(answer, list):
-        return any(not is_quiet(_inner(child)) for child in suspects(answer[:MAX_ITEMS]))
+        suspected = suspects(answer[:MAX_ITEMS])
+        return bool(suspected) and any(not is_quiet(_inner(child)) for child in suspected)
     if not isinstance(answer, dict) or depth > 3:
         return False
-    held = [(key, value) for key, value in answer.items() if isinstance(value, (dict, list)) and value]
-    return any(
-        _FAILED_LIST.match(name := plain(key))
-        or may_hold_verdicts(value, depth + 1)
-        or _NAMED_LIST.match(name)
-        or (_KEYED.match(name) and _words((), value))
-        for key, value in held
-    )
+    for key, value in answer.items():
+        if value and isinstance(value, (dict, list)):
+            tells, keyed = _told_by(key)
+            if tells or may_hold_verdicts(value, depth + 1) or (keyed and _words((), value)):
+                return True
+    return False
+
+
+@lru_cache(4096)
+def _told_by(key: str) -> tuple[bool, bool]:
+    """Tell whether a name alone says that its list is of failures, and whether its values may be verdicts."""
+    name = plain(key)
+    return bool(_FAILED_LIST.match(name) or _NAMED_LIST.match(name)), bool(_KEYED.match(name))
 
 
 def _inner(node: dict[str, Json]) -> dict[str, Json]:
