@@ -169,11 +169,14 @@ def suspects(nodes: Iterable[Json]) -> list[dict[str, Json]]:
 def telling(node: dict[str, Json]) -> dict[str, Json]:
     """Return the members of `node` that may overrule a status, by the plain form of their names."""
     found: dict[str, Json] = {}
-    for key, value in islice(node.items(), MAX_MEMBERS):
+    for key, value in node.items() if len(node) <= MAX_MEMBERS else islice(node.items(), MAX_MEMBERS):
         if key in _quiet:
             continue
-        name = _telling.get(key) or plain(key)
-        if key in _telling or _TELLS.search(name):
+        if name := _telling.get(key):
+            found[name] = value
+            continue
+        name = plain(key)
+        if _TELLS.search(name):
             found[name] = value
             if len(key) < 50 and len(_telling) < REMEMBERED:
                 _telling[key] = name

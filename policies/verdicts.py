@@ -195,13 +195,31 @@ def verdict_of(node: Json) -> Verdict:
 
 
 def tells_of_success(answer: Json) -> bool:
-    """Tell at little cost whether an answer that is an error says of an item that it went well."""
+    """Tell at little cost whether an answer that is an error says of an item that it went well.
+
+    A large error says the same of many items: what was said before is not judged again.
+    """
+    judged: set[tuple[tuple[str, Json], ...]] = set()
     for place, node in containers(answer):
         if isinstance(node, list) and not (place and _FAILED_LIST.match(plain(str(place[-1])))):
             for child in suspects(node[:MAX_ITEMS]):
-                if _standing(child, telling(_inner(child)))[0]:
+                names = telling(_inner(child))
+                said = _said(names)
+                if said is not None:
+                    if said in judged:
+                        continue
+                    judged.add(said)
+                if _standing(child, names)[0]:
                     return True
     return False
+
+
+def _said(names: dict[str, Json]) -> tuple[tuple[str, Json], ...] | None:
+    """Return what an element says in words, to be compared; None where it says more (1 would equal True)."""
+    for value in names.values():
+        if type(value) is not str:
+            return None
+    return tuple(names.items())
 
 
 def _standing(node: dict[str, Json], names: dict[str, Json]) -> tuple[bool | None, int | None]:

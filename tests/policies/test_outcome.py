@@ -13,6 +13,7 @@ from discovery.exchange import Fault, Phase, Request, Response
 from gateway.recordings import read_exchange
 from policies.explain import explain
 from policies.outcome import Effect, Outcome, classify
+from policies.verdicts import tells_of_success
 
 NOW = 1_700_000_000.0
 DIALECTS = Path(__file__).parents[2] / "fixtures" / "outcomes" / "dialects.jsonl"
@@ -195,3 +196,12 @@ def test_a_success_with_a_hostile_body_is_believed_of_a_read_and_doubted_of_a_wr
     assert classify(Request("GET", b"/"), got, NOW).outcome is Outcome.SUCCESS
     assert classify(post(), got, NOW).outcome is Outcome.IN_DOUBT
     assert classify(post(), got, NOW).effect is Effect.UNKNOWN
+
+
+def test_one_success_among_a_thousand_equal_failures_of_an_error_is_seen():
+    failed = {"code": "out_of_range", "ok": 1}
+    told = {"results": [failed] * 1000 + [{"code": "out_of_range", "ok": True}]}
+
+    assert tells_of_success(told)
+    assert not tells_of_success({"results": [failed] * 1000})
+    assert tells_of_success({"results": [{"status": "failed"}] * 1000 + [{"status": "created"}]})
