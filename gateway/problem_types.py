@@ -181,7 +181,7 @@ PROBLEM_TYPES = {
         ),
         ProblemType(
             "bad-request",
-            "400 or 431",
+            "400, or 405, 431, 501, 505 where the detail says so",
             "The request cannot be read",
             "none",
             "The request is no HTTP/1.1 that can be read in one way only, or its head is too large; or a control "

@@ -166,7 +166,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: tuple[bytes, ...])
         signing=signing[0],
         signed_before=signing[1:],
         hosts=settings.hosts,
-        token_at=str(settings.data / FILE),
+        token_at=str(settings.data / FILE) if settings.loopback else f"the data directory's {FILE}",  # no path
         kept=settings.retention.ended,
         metrics=gateway.journal.metrics,
         trouble=trouble,
