@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from gateway.journal import Journal
 from gateway.knowledge import Knowledge
 from gateway.learner import Learner
 from gateway.ledger import RedisLedger
-from gateway.lookups import Lookups, LookupStore
+from gateway.lookups import Lookups, LookupStore, LookupTold
 from gateway.mender import Mender
 from gateway.notices import Notices
 from gateway.pins import lessons_beside, pins_beside
@@ -48,6 +48,7 @@ class Gateway:
     ledger: RedisLedger
     journal: Journal
     knowledge: Knowledge
+    lookups: Callable[[str], Awaitable[list[LookupTold]]]
     adapter: Adapter
     mender: Mender
     contracts: RedisContracts
@@ -152,7 +153,17 @@ async def open_gateway(
         sweeper = Sweeper(gate, ledger, SystemClock(), idle=retention.idle, ended=retention.ended, notices=notices)
         stack.push_async_callback(_cancel, asyncio.create_task(sweeper.run()))
         yield Gateway(
-            gate, ledger, journal, Knowledge(contracts), adapter, mender, contracts, durability, engine, url
+            gate,
+            ledger,
+            journal,
+            Knowledge(contracts),
+            lookups.told,
+            adapter,
+            mender,
+            contracts,
+            durability,
+            engine,
+            url,
         )
 
 

@@ -15,11 +15,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any, Protocol
 
 import orjson
 
-from discovery.exchange import Exchange, Response
+from discovery.exchange import Exchange, Json, Response
 from gateway.gate import Gate
 from gateway.leisure import TURN, Leisure
 from gateway.problems import LedgerUnavailable
@@ -126,6 +127,51 @@ class LookupStore:
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class LookupTold:
+    """A look-up as it is told: what traffic says of it, and what was decided."""
+
+    upstream: str
+    form: Form
+    seen: int
+    against: int
+    used: Accepted | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.used is not None
+
+    def is_for(self, method: str, path: str) -> bool:
+        return OperationRule(self.form.operation).matches(method, path)
+
+    @property
+    def facts(self) -> dict[str, Json]:
+        """`accept` is the command that puts it to use."""
+        form, used = self.form, self.used
+        return {
+            "operation": form.operation,
+            "get": form.get,
+            "found": form.found,
+            "seen": self.seen,
+            "against": self.against,
+            "accepted": self.accepted,
+            "absent_after": used.absent_after if used and math.isfinite(used.absent_after) else None,
+            "accept": None
+            if self.accepted
+            else f"gimbal lookups {quote(self.upstream)} --accept {quote(form.operation)}",
+        }
+
+
+async def told(store: LookupStore, upstream: str) -> list[LookupTold]:
+    """Return what is proposed, the best first, and then what else was accepted."""
+    used = {one.form: one for one in await store.accepted(upstream)}
+    rows = [
+        LookupTold(upstream, one.form, one.seen, one.against, used.pop(one.form, None))
+        for one in await store.proposals(upstream)
+    ]
+    return [*rows, *(LookupTold(upstream, form, 0, 0, one) for form, one in used.items())]
+
+
 class Lookups:
     """One process's share: it counts what passes, and keeps its gate's rules. `run()` it until cancelled."""
 
@@ -139,6 +185,10 @@ class Lookups:
         self._proposers: dict[str, Proposer] = {}
         self._queue: deque[Exchange] = deque()
         self._used: dict[str, list[Accepted]] = {}
+
+    async def told(self, upstream: str) -> list[LookupTold]:
+        """Return what is proposed and accepted for an upstream."""
+        return await told(self._store, upstream)
 
     def observe(self, exchange: Exchange, reading: Reading) -> None:
         """Take an exchange to be looked at; never waits."""

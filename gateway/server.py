@@ -171,6 +171,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: tuple[bytes, ...])
         metrics=gateway.journal.metrics,
         trouble=trouble,
         contracts=gateway.knowledge,
+        lookups=gateway.lookups,
     )
 
 

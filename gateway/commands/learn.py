@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from discovery.exchange import Exchange
     from discovery.traffic import Evidence
     from gateway.settings import Settings
+    from policies.proposals import Proposer
 
 TOLD = 5
 """Reasons for skipping that are told, the most frequent ones."""
@@ -78,6 +79,8 @@ async def _learn(files: list[Path], upstream: str, base_url: str, again: bool, s
     from gateway.changes import judge
     from gateway.compose import keys, open_contracts
     from gateway.learner import revise
+    from gateway.lookups import LookupStore
+    from policies.proposals import Proposer
 
     skipped: Counter[str] = Counter()
     learned = 0
@@ -88,8 +91,10 @@ async def _learn(files: list[Path], upstream: str, base_url: str, again: bool, s
             if not again and await contracts.learned(upstream, digest):
                 skipped[f"{file.name} was learned before (--again learns it once more)"] += 1
                 continue
-            evidence, watch, count = _fold(file, upstream, base_url, key, skipped)
+            proposer = Proposer(key)
+            evidence, watch, count = _fold(file, upstream, base_url, key, skipped, proposer)
             if count:
+                await LookupStore(contracts.link).add(upstream, *proposer.take())
                 await contracts.remember(upstream, watch.state())
                 await contracts.add(upstream, evidence.state(), source=digest)
             learned += count
@@ -113,7 +118,7 @@ def _digest(file: Path, upstream: str) -> str:
 
 
 def _fold(
-    file: Path, upstream: str, base_url: str, key: bytes, skipped: Counter[str]
+    file: Path, upstream: str, base_url: str, key: bytes, skipped: Counter[str], proposer: Proposer
 ) -> tuple[Evidence, Watch, int]:
     from discovery.drift_watch import Watch
     from discovery.exchange import Response
@@ -135,6 +140,7 @@ def _fold(
             skipped[why] += 1
         else:
             watch.fold(exchange, prefix)
+            proposer.fold(_below(exchange, prefix))
             count += 1
     return evidence, watch, count
 
@@ -152,6 +158,14 @@ def _prefix(exchange: Exchange, base_url: str) -> str | None:
     prefix = base.path.rstrip("/")
     path = exchange.request.path.decode("utf-8", "replace")
     return prefix if not prefix or path == prefix or path.startswith(prefix + "/") else None
+
+
+def _below(exchange: Exchange, prefix: str) -> Exchange:
+    """Return the exchange with its target as it is below the base URL, where look-ups are asked."""
+    if not prefix:
+        return exchange
+    target = exchange.request.target.removeprefix(prefix.encode())
+    return replace(exchange, request=replace(exchange.request, target=target))
 
 
 def _read(file: Path, upstream: str, skipped: Counter[str]) -> Iterator[Exchange]:

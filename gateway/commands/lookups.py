@@ -14,9 +14,8 @@ from gateway.commands.render import put_json, put_table, say
 from gateway.problems import GimbalError
 
 if TYPE_CHECKING:
-    from gateway.lookups import Accepted, LookupStore
+    from gateway.lookups import Accepted, LookupStore, LookupTold
     from gateway.settings import Settings
-    from policies.proposals import Proposal
 
 T = TypeVar("T")
 
@@ -44,6 +43,7 @@ def lookups(
 ) -> None:
     """Show the look-ups that traffic proposes and those accepted; none is used before it is accepted."""
     from gateway.form import seconds
+    from gateway.lookups import told
 
     if absent_after is not None and accept is None:
         raise typer.BadParameter("goes with --accept", param_hint="--absent-after")
@@ -53,36 +53,30 @@ def lookups(
         raise typer.BadParameter(str(error), param_hint="--absent-after") from None
     settings = read_settings(config, data, store)
 
-    async def work(kept: LookupStore) -> tuple[list[Proposal], list[Accepted]]:
+    async def work(kept: LookupStore) -> list[LookupTold]:
         if accept is not None:
             await _accept(kept, name, accept, after)
         if drop is not None and not await kept.drop(name, drop):
             raise GimbalError(f"no look-up is accepted for {drop!r} of {name!r}")
-        return await kept.proposals(name), await kept.accepted(name)
+        return await told(kept, name)
 
-    proposals, accepted = with_lookups(settings, work)
-    used = {one.form: one for one in accepted}
-    rows = [(one.form, one.seen, one.against, used.pop(one.form, None)) for one in proposals]
-    rows += [(form, 0, 0, one) for form, one in used.items()]
+    rows = with_lookups(settings, work)
     if as_json:
-        for form, seen, against, one in rows:
-            put_json(
-                {
-                    "operation": form.operation,
-                    "get": form.get,
-                    "found": form.found,
-                    "seen": seen,
-                    "against": against,
-                    "accepted": one is not None,
-                    "absent_after": one.absent_after if one and math.isfinite(one.absent_after) else None,
-                }
-            )
+        for row in rows:
+            put_json(row.facts)
     elif rows:
         put_table(
             ["OPERATION", "LOOK-UP", "FOUND", "SEEN", "AGAINST", "STATE"],
             [
-                [form.operation, f"GET {form.get}", form.found, str(seen), str(against), _state(one)]
-                for form, seen, against, one in rows
+                [
+                    row.form.operation,
+                    f"GET {row.form.get}",
+                    row.form.found,
+                    str(row.seen),
+                    str(row.against),
+                    _state(row.used),
+                ]
+                for row in rows
             ],
         )
     else:

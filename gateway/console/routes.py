@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 from urllib.parse import quote, unquote, urlencode
@@ -33,6 +33,7 @@ from gateway.console.messages import (
 from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
 from gateway.console.watching import NO_SCRIPT, watch
+from gateway.lookups import LookupTold
 from gateway.ports import Clock, Entry, Ledger
 from gateway.prefer import prefer_of
 from gateway.problem_types import PROBLEM_TYPES, ProblemType
@@ -104,6 +105,7 @@ class Console:
         metrics: Callable[[], str] = lambda: "",
         trouble: Callable[[], str] = lambda: "",
         contracts: Contracts | None = None,
+        lookups: Callable[[str], Awaitable[list[LookupTold]]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._upstreams = upstreams
@@ -114,6 +116,7 @@ class Console:
         self._metrics = metrics
         self._trouble = trouble
         self._contracts = contracts
+        self._lookups = lookups
 
     async def answer(self, request: ConsoleRequest) -> ConsoleAnswer:
         """Return the answer. What goes wrong is a problem, as a page where HTML is accepted."""
@@ -190,6 +193,7 @@ class Console:
                 entry = await self._entry(call)
                 large = len(entry.about.request.body) + len(entry.reply.body if entry.reply else b"") > LARGE
                 facts = await asyncio.to_thread(call_view, entry) if large else call_view(entry)
+                facts["lookup"] = await self._proposed(entry) if entry.record.state is State.IN_DOUBT else None
                 return View("call", facts, large)
             case ["workflows"]:
                 limit = _number(request, "limit", LIMIT, MOST)
@@ -260,7 +264,19 @@ class Console:
         known = changed = None
         if self._contracts is not None:
             known, changed = await self._contracts.operations(name), await self._contracts.drift(name)
+        lookups: list[Json] = []
+        if self._lookups is not None:
+            lookups = [one.facts for one in await self._lookups(name)]
+        facts = {**facts, "lookups": lookups}
         return View("upstream", {**facts, "known": known, "drift": None, "announced": None, **(changed or {})})
+
+    async def _proposed(self, entry: Entry) -> Json:
+        """Return the look-up that traffic proposes for a call and nobody accepted yet."""
+        about = entry.about
+        known = await self._lookups(about.upstream) if self._lookups is not None else []
+        path = about.request.path.decode("latin-1")
+        mine = [one for one in known if one.is_for(about.request.method, path)]
+        return mine[0].facts if mine and not any(one.accepted for one in mine) else None
 
     async def _operation(self, name: str, operation: str) -> View:
         _known(self._upstreams, name, "upstream")

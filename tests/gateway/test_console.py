@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from discovery.exchange import Request, Response
 from gateway.console import ConsoleRequest
+from gateway.lookups import Accepted, LookupTold
 from gateway.problem_types import PROBLEM_TYPES
 from gateway.problems import LedgerUnavailable
 from gateway.tokens import capability
 from policies.claims import Change, State
 from policies.outcome import Effect, Outcome
+from policies.proposals import Form
 from tests.gateway.console_world import ADMIN, BEARER, CREATED, HOST, SIGNING, UPSTREAMS, World, with_a_past
 
 ROOT = Path(__file__).parents[2]
@@ -212,6 +214,27 @@ def test_contracts_are_told_where_there_are_some():
 
     assert read(world.get("/-/upstreams/mail/openapi.json?revision=3"))["x-revision"] == 3
     assert read(world.get("/-/upstreams/mail/drift.json"))["drift"] == [DRIFT]
+
+
+def test_a_doubt_and_its_upstream_tell_of_the_look_up_traffic_proposes_until_it_is_accepted():
+    form = Form("POST /charges", "/charges?ref={body.ref}", "/data/0")
+    known = [LookupTold("billing", form, 3, 0, None)]
+
+    async def lookups(upstream):
+        return known if upstream == "billing" else []
+
+    world = World(lookups=lookups)
+    call = asyncio.run(world.call("order-7", "send", State.IN_DOUBT))
+
+    page, facts = (world.get(f"/-/calls/{call}", HTML).body.decode(), read(world.get(f"/-/calls/{call}.json")))
+    upstream = world.get("/-/upstreams/billing", HTML).body.decode()
+
+    assert facts["lookup"]["accept"] == "gimbal lookups billing --accept 'POST /charges'"
+    for shown in (page, upstream):
+        assert "gimbal lookups billing --accept &#39;POST /charges&#39;" in shown
+    known[0] = LookupTold("billing", form, 3, 0, Accepted(form))
+    assert read(world.get(f"/-/calls/{call}.json"))["lookup"] is None
+    assert "--accept" not in world.get("/-/upstreams/billing", HTML).body.decode()
 
 
 def test_an_upstreams_page_tells_what_it_was_seen_to_do_and_what_changed():

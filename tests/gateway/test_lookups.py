@@ -167,6 +167,33 @@ def test_calls_in_doubt_tell_of_the_proposal_and_one_command_accepts_it(store_ur
         "against": 0,
         "accepted": True,
         "absent_after": 60.0,
+        "accept": None,
     }
     assert "--accept" not in gimbal("calls", "--in-doubt").stderr
     assert gimbal("lookups", "billing", "--accept", "POST /nothing").exit_code != 0
+
+
+def test_recordings_propose_look_ups_too(store_url: str, tmp_path: Path):
+    def recorded(n: int, method: str, target: str, body: str | None, answer: str) -> str:
+        asked = {"api": "billing", "method": method, "url": f"https://b.test/v2{target}", "request_body": body}
+        json_type = {"content-type": "application/json"}
+        said = {"status": 200, "response_headers": json_type, "response_body": answer, "source": "test", "at": n}
+        return json.dumps({**asked, "request_headers": json_type, **said})
+
+    lines = []
+    for n in range(3):
+        charge = json.dumps({"id": f"ch_{n}", "ref": f"ref-{n}"})
+        lines += [
+            recorded(n, "POST", "/charges", json.dumps({"ref": f"ref-{n}"}), charge),
+            recorded(n, "GET", f"/charges?ref=ref-{n}", None, json.dumps({"data": [json.loads(charge)]})),
+        ]
+    (tmp_path / "traffic.jsonl").write_text("\n".join(lines))
+
+    place = ("--store", store_url, "--data", str(tmp_path))
+    words = ["learn", str(tmp_path / "traffic.jsonl"), "--upstream", "billing", "--base-url", "https://b.test/v2"]
+    learned = CliRunner().invoke(app, [*words, *place])
+    told = CliRunner().invoke(app, ["lookups", "billing", "--json", *place])
+
+    assert learned.exit_code == 0
+    assert json.loads(told.stdout)["get"] == "/charges?ref={body.ref}"
+    assert json.loads(told.stdout)["accept"] == "gimbal lookups billing --accept 'POST /charges'"
