@@ -65,7 +65,7 @@ class Contract:
         found = {}
         for path, item in self.document.get("paths", {}).items():
             for method in METHODS:
-                if isinstance(told := self._resolve(item).get(method), dict):
+                if isinstance(told := self.resolve(item).get(method), dict):
                     found[Operation(method.upper(), path)] = told
         return found
 
@@ -121,7 +121,7 @@ class Contract:
 
     def _query(self, told: Document, request: Request) -> Iterator[Violation]:
         sent = form_tree(request.query.decode("utf-8", "replace")) if request.query else {}
-        declared = [self._resolve(parameter) for parameter in told.get("parameters", ())]
+        declared = [self.resolve(parameter) for parameter in told.get("parameters", ())]
         known = {parameter.get("name") for parameter in declared if parameter.get("in") == "query"}
         for parameter in declared:
             if parameter.get("in") == "query" and parameter.get("required") and parameter["name"] not in sent:
@@ -130,7 +130,7 @@ class Contract:
             yield Violation("request.query", f"/{name}", "is not known")
 
     def _request(self, told: Document, request: Request) -> Iterator[Violation]:
-        declared = self._resolve(told.get("requestBody", {}))
+        declared = self.resolve(told.get("requestBody", {}))
         body = read_body(request.headers, request.body)
         if body.kind is Kind.EMPTY:
             if declared.get("required"):
@@ -156,11 +156,13 @@ class Contract:
         body = read_body(response.headers, response.body)
         if body.kind is not Kind.EMPTY:
             media = media_of(response.headers, body.kind)
-            yield from self._body(self._resolve(declared), media, body, where)
+            yield from self._body(self.resolve(declared), media, body, where)
 
     def _body(self, declared: Document, media: str, body: Body, where: str) -> Iterator[Violation]:
         content = declared.get("content", {})
-        held = content.get(media) or next((inner for name, inner in content.items() if _fits(name, media)), None)
+        held = content.get(media) or next(
+            (inner for name, inner in content.items() if fits_media(name, media)), None
+        )
         if held is None:
             if content:
                 yield Violation(where, "", f"media type {media} is not known here")
@@ -174,7 +176,8 @@ class Contract:
         shared = {word: self.document[word] for word in ("components", "definitions") if word in self.document}
         return Draft202012Validator({**shared, **schema})
 
-    def _resolve(self, node: Any) -> Document:
+    def resolve(self, node: Any) -> Document:
+        """Follow references within the document; what leads nowhere says nothing."""
         for _ in range(20):
             if not (isinstance(node, dict) and isinstance(node.get("$ref"), str)):
                 break
@@ -219,7 +222,7 @@ def _base_path(document: Mapping[str, Any]) -> str:
 
 def _operation(told: Document, shared: list[Any], document: Document) -> Document:
     contract = Contract(document)
-    parameters = [contract._resolve(parameter) for parameter in [*shared, *(told.get("parameters") or [])]]
+    parameters = [contract.resolve(parameter) for parameter in [*shared, *(told.get("parameters") or [])]]
     told = {**told, "parameters": [p for p in parameters if p.get("in") not in ("body", "formData")]}
     consumes = told.get("consumes") or document.get("consumes") or ["application/json"]
     produces = told.get("produces") or document.get("produces") or ["application/json"]
@@ -235,7 +238,7 @@ def _operation(told: Document, shared: list[Any], document: Document) -> Documen
         told["requestBody"] = {"content": {media: {"schema": schema} for media in consumes}}
     responses = {}
     for status, response in (told.get("responses") or {}).items():
-        resolved = contract._resolve(response)
+        resolved = contract.resolve(response)
         if "schema" in resolved:
             resolved = {**resolved, "content": {media: {"schema": resolved["schema"]} for media in produces}}
         responses[str(status)] = resolved
@@ -265,7 +268,8 @@ def _plain(node: Any) -> Any:
     return [_plain(inner) for inner in node] if isinstance(node, list) else node
 
 
-def _fits(name: str, media: str) -> bool:
+def fits_media(name: str, media: str) -> bool:
+    """Tell whether a body of the type `media` is what a document has under `name`."""
     if name == "*/*" or name.partition(";")[0].strip().lower() == media:
         return True
     return "json" in name and "json" in media

@@ -227,7 +227,7 @@ class _Writer:
     def _request(self, exchanges: Exchanges) -> dict[str, Any]:
         content: dict[str, Any] = {}
         for media in sorted(exchanges.media):
-            kind = _kind_of(media)
+            kind = kind_of_media(media)
             node = exchanges.bodies.get(kind) if kind else None
             if node is None:
                 content[media] = {}
@@ -255,7 +255,7 @@ class _Writer:
         told: dict[str, Any] = {"description": _REASONS.get(status, f"Status {status}")}
         content: dict[str, Any] = {}
         for media in sorted(answers.media):
-            kind = _kind_of(media)
+            kind = kind_of_media(media)
             node = answers.bodies.get(kind) if kind else None
             content[media] = {"schema": schema_of(node, self.answers, self.claims)} if node is not None else {}
         if content:
@@ -295,7 +295,8 @@ def _sent(where: str, name: str) -> dict[str, Any]:
     return {"name": name, "in": where, "schema": {"type": "string"}}
 
 
-def _kind_of(media: str) -> Kind | None:
+def kind_of_media(media: str) -> Kind | None:
+    """Return how a body of a media type is read, or None: not at all."""
     if "json" in media and "ndjson" not in media:
         return Kind.JSON
     if "ndjson" in media:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.commands.against import against as hold
 from gateway.commands.options import AsJson, Config, Data, Store, read_settings
 from gateway.commands.render import put, put_json, put_table, say
 from gateway.problems import GimbalError
@@ -31,6 +33,10 @@ def contracts(
     check: Annotated[
         bool, typer.Option("--check", help="Fail unless the OpenAPI document passes openapi-spec-validator.")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="Hold what was seen against a vendor's OpenAPI document."),
+    ] = None,
     revision: Annotated[int | None, typer.Option("--revision", metavar="N", help="An earlier revision.")] = None,
     revisions: Annotated[bool, typer.Option("--revisions", help="List the revisions that are kept.")] = False,
     as_json: AsJson = False,
@@ -54,6 +60,9 @@ def contracts(
         case [name] if revisions:
             for number, at, digest in asyncio.run(_read(settings, name)).revisions:
                 put_json({"revision": number, "at": at, "digest": digest})
+        case [name] if against is not None:
+            told = asyncio.run(_read(settings, name))
+            hold(against, told.evidence, told.overrides, told.base, as_json)
         case [name] if openapi or check:
             document = asyncio.run(_read(settings, name)).document(evidence)
             if check:

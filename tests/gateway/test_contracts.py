@@ -20,10 +20,11 @@ from discovery.contract import Contract
 from discovery.openapi import document
 from discovery.traffic import Evidence
 from gateway.__main__ import app
+from gateway.commands.against import baseline_in
 from gateway.contracts import LONG, REVISIONS, RedisContracts
 from gateway.learner import revise
 from gateway.link import Link
-from gateway.problems import LedgerUnavailable
+from gateway.problems import ConfigError, LedgerUnavailable
 from gateway.vault import Vault
 
 KEY = bytes(range(32))
@@ -252,3 +253,34 @@ def test_a_document_is_checked_before_it_is_handed_on(
 
     assert fine.exit_code == 0 and "shop: valid OpenAPI 3.1" in fine.output
     assert broken.exit_code != 0 and "7 is not of type 'string'" in str(broken.output) + str(broken.exception)
+
+
+def test_traffic_is_held_against_a_vendors_document(store_url: str, tmp_path: Path) -> None:
+    gimbal("learn", str(recorded(tmp_path)), "--upstream", "shop", url=store_url, folder=tmp_path)
+    own = json.loads(gimbal("contracts", "shop", "--openapi", url=store_url, folder=tmp_path))
+    (tmp_path / "same.json").write_text(json.dumps(own))
+    del own["paths"]["/v1/products/{product_sku}"]
+    (tmp_path / "less.yaml").write_text(json.dumps(own))
+
+    def against(file: str, *more: str) -> tuple[int, str]:
+        words = ["contracts", "shop", "--against", str(tmp_path / file), *more]
+        told = CliRunner().invoke(app, [*words, "--store", store_url, "--data", str(tmp_path)])
+        return told.exit_code, told.stdout
+
+    assert against("same.json") == (0, "")
+    assert against("less.yaml") == (
+        1,
+        "lacks       DELETE /v1/products/{product_sku}: is not in the document (12x)\n"
+        "lacks       GET /v1/products/{product_sku}: is not in the document (12x)\n",
+    )
+    assert json.loads(against("less.yaml", "--json")[1].splitlines()[0])["verdict"] == "lacks"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "a: [", None, '{"paths": []}'])
+def test_a_file_that_is_no_openapi_document_is_said_to_be_none(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "document.yaml"
+    if text is not None:
+        file.write_text(text)
+
+    with pytest.raises(ConfigError, match="document.yaml"):
+        baseline_in(file)
