@@ -282,5 +282,5 @@ def test_a_file_that_is_no_openapi_document_is_said_to_be_none(tmp_path: Path, t
     if text is not None:
         file.write_text(text)
 
-    with pytest.raises(ConfigError, match="document.yaml"):
+    with pytest.raises(ConfigError, match=r"document\.yaml"):
         baseline_in(file)
