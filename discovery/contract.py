@@ -90,18 +90,20 @@ class Contract:
     def request_types(self, request: Request, prefix: str = "") -> dict[str, frozenset[str]]:
         """Return the JSON types of the fields of a body of the operation that `request` belongs to, by pointer."""
         operation = self.operation_of(request, prefix)
-        told = {} if operation is None else self._resolve(self.operations[operation].get("requestBody", {}))
+        told = {} if operation is None else self.resolve(self.operations[operation].get("requestBody", {}))
         found: dict[str, frozenset[str]] = {}
         for content in told.get("content", {}).values():
             self._types(content.get("schema", {}), "", found, 0)
         return found
 
     def _types(self, schema: Document, at: str, found: dict[str, frozenset[str]], depth: int) -> None:
-        schema = self._resolve(schema)
+        schema = self.resolve(schema)
         kinds = schema.get("type")
         if at and kinds:
             found[at] = frozenset([kinds] if isinstance(kinds, str) else kinds)
         if depth < MAX_DEPTH:
+            for variant in schema.get("oneOf", ()):
+                self._types(variant, at, found, depth + 1)
             for name, inner in schema.get("properties", {}).items():
                 self._types(inner, f"{at}/{escaped(name)}", found, depth + 1)
             if isinstance(items := schema.get("items"), dict):

@@ -97,9 +97,10 @@ class Counted(SchemaStrategy):  # type: ignore[misc]
     def fold(self, value: Any, at: float) -> None:
         """Count one value and look at it. `at` is epoch seconds, or `nan` when unknown."""
         self.count += 1
-        if not math.isnan(at):
-            self.first = min(self.first, at)
-            self.last = max(self.last, at)
+        if at < self.first:  # never true of nan
+            self.first = at
+        if at > self.last:
+            self.last = at
         self.observe(value, at)
 
     def observe(self, value: Any, at: float) -> None:
@@ -283,14 +284,17 @@ class Arrays(Counted, List):  # type: ignore[misc]
 
     def observe(self, value: Any, at: float) -> None:
         length = len(value)
-        self.low, self.high = min(self.low, length), max(self.high, length)
+        if length < self.low:
+            self.low = length
+        if length > self.high:
+            self.high = length
         if not length:
             self.empty += 1
         if self._items.depth > DEPTH:
             return
-        fold = self._items.fold
+        strategy_for = self._items.strategy_for
         for item in value if length <= MAX_ITEMS else value[:MAX_ITEMS]:
-            fold(item, at)
+            strategy_for(item).fold(item, at)
 
     def merge(self, other: Any) -> None:
         super().merge(other)
@@ -369,9 +373,10 @@ class Objects(Counted, Object):  # type: ignore[misc]
         if plan is None:
             plan = self._plan(value, shape)
         plan.pending += 1
-        if not math.isnan(at):
-            plan.first = min(plan.first, at)
-            plan.last = max(plan.last, at)
+        if at < plan.first:
+            plan.first = at
+        if at > plan.last:
+            plan.last = at
         if plan.tag is not None:
             tag = value[plan.tag]
             plan.tags[tag] = plan.tags.get(tag, 0) + 1

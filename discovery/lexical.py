@@ -33,6 +33,8 @@ def form_of(text: str) -> str:
     """Return which of the forms `text` has (`date-time`, `uuid`, `integer`, ...), or `""`."""
     if len(text) > 2000:
         return ""
+    if text.isalpha():
+        return "boolean" if text in ("true", "false") else ""
     for name, pattern in _FORMATS.items():
         if pattern.fullmatch(text):
             return name
@@ -129,7 +131,7 @@ def is_token(text: str) -> bool:
     """Tell whether `text` could be one of a closed set: a short word or a few, with hardly a digit."""
     if len(text) > 40 or not _TOKEN.fullmatch(text):
         return False
-    return sum(character.isdigit() for character in text) <= 3
+    return sum(map(str.isdigit, text)) <= 3
 
 
 # Path segments
