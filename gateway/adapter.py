@@ -25,7 +25,7 @@ from discovery import adapt
 from discovery.body import Kind, read_body
 from discovery.drift import drifts
 from discovery.drift_watch import Watch
-from discovery.edits import Edit
+from discovery.edits import Edit, Lost, place_of
 from discovery.exchange import Exchange, Json, Request, Response
 from discovery.splice import LIMIT
 from discovery.store import ContractStore
@@ -169,16 +169,16 @@ class Adapter:
             pin = known[key]
         else:
             self._later(look, ORDINARY)
-        answered = Answered(response)
+        answered, well = Answered(response), True
         if pin.adaptation.edits:
-            answered = self._edited(upstream, pin, workflow[1], response)
+            answered, well = self._edited(upstream, pin, workflow[1], response)
         if pin.required:
             answered = _checked(pin, answered)
         if len(self._last) >= WORKFLOWS:
             self._last.clear()
         self._last[workflow] = where, bool(answered.adapted)
         if answered.adapted:
-            self._set(where, pins.told(self._compared(where), well=not answered.degraded))
+            self._set(where, pins.told(self._compared(where), well=well))
         return answered
 
     def fared(self, workflow: tuple[str, str], outcome: Outcome) -> None:
@@ -220,17 +220,18 @@ class Adapter:
         looks.add(look)
         return pins.unlike(pin, body)
 
-    def _edited(self, upstream: str, pin: Pin, instance: str, response: Response) -> Answered:
+    def _edited(self, upstream: str, pin: Pin, instance: str, response: Response) -> tuple[Answered, bool]:
+        """Return the answer, and whether every edit did what it is for: what is lost is no fault of theirs."""
         edits = pin.edits_for(instance, self.rules(upstream).adapt)
         if not edits:
-            return Answered(response)
+            return Answered(response), True
         try:
             done, response = apply(edits, response)
         except Exception:  # whatever an answer holds, its workflow gets it
             _log.exception("could not adapt an answer of %s", upstream)
-            return Answered(response)
+            return Answered(response), False
         if not done.done and not done.degraded:
-            return Answered(response)
+            return Answered(response), True
         line: dict[str, Json] = {
             "side": "answer",
             "of": f"{pin.type}: {pin.operation} {pin.status}",
@@ -240,7 +241,9 @@ class Adapter:
             "why": "; ".join([*map(adapt.said, done.done), *(f"{at} is lacking" for at in done.degraded)]),
         }
         revision = self._revisions.get(upstream) or None
-        return Answered(response, len(done.done), len(done.degraded), line, contract=revision)
+        answered = Answered(response, len(done.done), len(done.degraded), line, contract=revision)
+        lost = {place_of(edit) for edit in edits if isinstance(edit, Lost)}
+        return answered, lost.issuperset(done.degraded)
 
     # Learning
 

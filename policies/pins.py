@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from discovery import adapt, shape
-from discovery.adapt import Adaptation
+from discovery.adapt import Adaptation, Evidenced
 from discovery.amend import compose, weighable
 from discovery.drift import Drift
 from discovery.drift_watch import Seen, Words
@@ -33,6 +33,9 @@ KNOWN = 5
 
 SETTLED = 20
 """Answers that an adaptation served after which its proof is no longer weighed anew."""
+
+TOLD = 4
+"""Answers in a row that lack a place before it is counted as lost, where drift detection tells nothing of it."""
 
 EXAMPLES = 12
 """Answers as they are now that an adaptation is replayed on, the latest."""
@@ -149,6 +152,7 @@ def judged(
         now = merged(pin.now, shape_of(body))
         return replace(pin, now=now, examples=examples, standing=ladder.seen(pin.standing, instance))
     news = compose(here, pin.before or pin.shape, examples, answers, words).edits
+    news = (*_gone(pin.before or pin.shape, news, examples), *news)
     found = Adaptation(pin.adaptation.edits[: pin.settled] + news)
     standing = pin.standing
     if not standing.stopped and standing.rung in (Rung.OBSERVE, Rung.SUGGEST):
@@ -158,6 +162,21 @@ def judged(
         standing = ladder.seen(standing, instance)
     pin = replace(pin, adaptation=found, examples=examples, standing=standing)
     return replace(pin, now=merged(pin.now, shape_of(body))) if served(pin, body) else pin
+
+
+def _gone(shape: Shape, edits: Sequence[Evidenced], examples: Sequence[Json]) -> tuple[Evidenced, ...]:
+    """Return what all examples still lack once `edits` are made: nothing was told of it beside greater changes."""
+    if len(examples) < TOLD:
+        return ()
+    made = [one.edit for one in edits if one.sure and not isinstance(one.edit, Lost)]
+    restored = [orjson.loads(adapt.back(made, orjson.dumps(example)).body) for example in examples[-TOLD:]]
+    still = set.intersection(*(misfits(shape_of(body), shape) for body in restored))
+    accounted = {one.place for one in edits}
+    return tuple(
+        Evidenced(Lost(place, tuple(sorted(shape.places[place].types))), True, "no answer has it since the change")
+        for place in sorted(still - accounted)
+        if place and not any(f"{place}/".startswith(f"{outer}/") for outer in still if outer != place)
+    )
 
 
 def judged_meanwhile(judged: Pin, now: Pin) -> Pin:

@@ -72,6 +72,12 @@ class Serving:
         self._process.communicate(timeout=2 * PATIENCE)
         self._process = None
 
+    def ended(self) -> None:
+        """Wait until it has ended by itself, and stopped as it should."""
+        assert self._process is not None
+        self._process.communicate(timeout=PATIENCE)
+        self._process = None
+
     def stop(self) -> None:
         """SIGSTOP: it holds what it holds, and does not know that time goes on."""
         self._signal(signal.SIGSTOP)
