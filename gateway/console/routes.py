@@ -7,11 +7,10 @@ can be watched with its own capability; all else wants the admin token.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 from discovery.exchange import Json
 from gateway import tokens
@@ -30,6 +29,7 @@ from gateway.console.messages import (
     problem_answer,
     redirect,
 )
+from gateway.console.paging import CALL, LIMIT, MOST, after, before, longer, number
 from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
 from gateway.console.watching import NO_SCRIPT, watch
@@ -45,17 +45,8 @@ from policies.rules import UpstreamRules
 
 T = TypeVar("T")
 
-LIMIT = 100
-"""Calls or workflows in a list, unless asked otherwise."""
-
-MOST = 1000
-"""Calls or workflows in a list at most: a page of them stays below a megabyte."""
-
 ATTENTION = (State.IN_DOUBT, State.WAITING, State.EXHAUSTED)
 """States a person may have to do something about, the most urgent first."""
-
-CALL = re.compile(r"[0-9a-f]{26}")
-"""The form of a call's id; anything else names none."""
 
 LARGE = 256 * 1024
 """Bytes of bodies above which a call is read and drawn in a thread, so that calls under way are not held up."""
@@ -196,10 +187,10 @@ class Console:
                 facts["lookup"] = await self._proposed(entry) if entry.record.state is State.IN_DOUBT else None
                 return View("call", facts, large)
             case ["workflows"]:
-                limit = _number(request, "limit", LIMIT, MOST)
+                limit = number(request, "limit", LIMIT, MOST)
                 found = await self._ledger.workflows(limit + 1)
                 listed: list[Json] = [workflow_summary(workflow) for workflow in found[:limit]]
-                return View("workflows", {"workflows": listed, "next": _more(found, limit)})
+                return View("workflows", {"workflows": listed, "next": longer(found, limit)})
             case ["workflows", type, id]:
                 return await self._workflow(request, type, id)
             case ["upstreams"]:
@@ -225,14 +216,10 @@ class Console:
         said = request.said("state")
         if said and said not in set(State):
             raise Stop(bad_request(f"{said[:40]!r} is no state of a call; one of: {', '.join(State)}."))
-        limit = _number(request, "limit", LIMIT, MOST)
-        found = await self._ledger.calls(State(said) if said else None, limit + 1, _before(request))
+        limit = number(request, "limit", LIMIT, MOST)
+        found = await self._ledger.calls(State(said) if said else None, limit + 1, before(request))
         calls: list[Json] = [call_summary(entry) for entry in found[:limit]]
-        more = None
-        if len(found) > limit:
-            last = found[limit - 1]
-            kept = {"state": said} if said else {}
-            more = f"?{urlencode({**kept, 'limit': limit, 'before': f'{last.created!r}-{last.id}'})}"
+        more = after(found[:limit], limit, said) if len(found) > limit else None
         return View("calls", {"state": said or None, "calls": calls, "next": more})
 
     async def _workflow(self, request: ConsoleRequest, type: str, id: str) -> View:
@@ -240,8 +227,8 @@ class Console:
         if found is None:
             raise Stop(not_found(f"There is no workflow {id!r} of type {type!r}."))
         workflow, entries = found
-        start = _number(request, "from", 0, 10**9)
-        limit = _number(request, "limit", MOST, MOST)
+        start = number(request, "from", 0, 10**9)
+        limit = number(request, "limit", MOST, MOST)
         entries = sorted(entries, key=lambda entry: entry.created)
         part, rest = part_of(entries, start, limit)
         facts = workflow_view(workflow, [self._now(entry) for entry in part])
@@ -300,7 +287,7 @@ class Console:
         _known(self._upstreams, name, "upstream")
         found: Json = None
         if self._contracts is not None and what == "openapi":
-            revision = _number(request, "revision", 0, 10**9) or None
+            revision = number(request, "revision", 0, 10**9) or None
             found = await self._contracts.openapi(name, revision)
         elif self._contracts is not None:
             changed = await self._contracts.drift(name)
@@ -379,33 +366,6 @@ def _parts(request: ConsoleRequest) -> tuple[list[str], bool]:
     except UnicodeDecodeError:
         raise Stop(bad_request("The path is no percent-encoded UTF-8.")) from None
     return parts, as_json
-
-
-def _number(request: ConsoleRequest, name: str, default: int, most: int) -> int:
-    said = request.said(name)
-    if not said:
-        return default
-    if not (said.isascii() and said.isdigit() and len(said) < 12):
-        raise Stop(bad_request(f"{name} must be a whole number."))
-    return min(most, int(said)) if name == "from" else max(1, min(most, int(said)))
-
-
-def _before(request: ConsoleRequest) -> tuple[float, str] | None:
-    """Return after which call a list goes on, as `next` said it."""
-    said = request.said("before")
-    if not said:
-        return None
-    at, _, call = said.rpartition("-")
-    if not (re.fullmatch(r"\d{1,12}(\.\d{1,9})?", at, re.ASCII) and CALL.fullmatch(call)):
-        raise Stop(bad_request("before must be as the member next of a list said it."))
-    return float(at), call
-
-
-def _more(found: Sequence[object], limit: int) -> str | None:
-    """Return the query that shows more of a list, or None where all of it, or the most there is, was shown."""
-    if len(found) <= limit or limit >= MOST:
-        return None
-    return f"?{urlencode({'limit': min(MOST, limit * 2)})}"
 
 
 def _known(names: Mapping[str, T], name: str, what: str) -> T:
