@@ -34,4 +34,5 @@ class Leisure:
         at, cpu = self._clock(), self._spent()
         busy = min(1.0, (cpu - self._cpu) / max(at - self._at, TURN))
         self._at, self._cpu = at, cpu
-        return TURN * (1 / (IDLE_SHARE + busy * (BUSY_SHARE - IDLE_SHARE)) - 1)
+        share = BUSY_SHARE + (IDLE_SHARE - BUSY_SHARE) * (1.0 - busy) ** 2  # neighbours may hold what is left
+        return TURN * (1 / share - 1)

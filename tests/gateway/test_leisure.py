@@ -15,6 +15,13 @@ def test_a_turn_and_its_rest_take_the_share_that_is_left(busy: float, share: flo
     assert TURN / (TURN + leisure.rest()) == pytest.approx(share)
 
 
+def test_a_core_that_neighbours_share_is_soon_taken_for_busy() -> None:
+    time = [0.0]
+    leisure = Leisure(lambda: time[0], lambda: 0.7 * time[0])
+    time[0] += 0.1
+    assert TURN / (TURN + leisure.rest()) < 2 * BUSY_SHARE
+
+
 def test_it_looks_at_the_time_since_the_last_rest_alone() -> None:
     time, spent = [0.0], [0.0]
     leisure = Leisure(lambda: time[0], lambda: spent[0])
