@@ -90,18 +90,15 @@ def a_call(state, step="charge", effect=Effect.UNKNOWN, outcome=Outcome.IN_DOUBT
 # Help
 
 
-def test_help_lists_every_command_and_starts_at_once():
-    started = time.perf_counter()
+def test_help_lists_every_command():
     found = process("--help")
-    took = time.perf_counter() - started
 
     assert found.returncode == 0
     listed = [line.split()[0] for line in found.stdout.split("Commands:\n")[1].splitlines() if line[2] != " "]
     assert listed == list(COMMANDS)
-    assert took < 3  # 0.15 s on an idle machine; this one is shared
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_nothing_heavy_and_so_starts_at_once():
     probe = (
         "import sys, runpy; sys.argv = ['gimbal', '--help']\n"
         "try: runpy.run_module('gateway', run_name='__main__')\n"
