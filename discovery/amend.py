@@ -135,8 +135,10 @@ class _Case:
         eras = self.eras(drift)
         agreement = eras.agreement(before, after)
         rivals = self.rivals(eras, before, after)
-        sure = agreement.proves and not rivals
+        against = eras.contradicted(before, after) if agreement.proves else []
+        sure = agreement.proves and not rivals and not against
         why = _said(agreement) + (f"; but {', '.join(rivals[:3])} would fit as well" if rivals else "")
+        why += _against(against)
         edit = Rename(before, after) if parent_of(before) == parent_of(after) else Move(before, after)
         turned = None
         if not new.types <= old.types:
@@ -191,8 +193,10 @@ class _Case:
         proved = [one for one in found if one[1].proves]
         if found:
             edit, agreement = (proved or found)[0]
-            sure = len(proved) == 1
-            yield Evidenced(edit, sure, _said(agreement), Lost("", tuple(sorted(self.pin.places[""].types))))
+            against = eras.contradicted(*_seated(edit)) if len(proved) == 1 else []
+            sure = len(proved) == 1 and not against
+            why = _said(agreement) + _against(against)
+            yield Evidenced(edit, sure, why, Lost("", tuple(sorted(self.pin.places[""].types))))
             if isinstance(edit, Unwrap):
                 yield from (
                     Evidenced(_lost(at, place), True, "it stood beside what is left")
@@ -219,7 +223,8 @@ class _Case:
             return
         seat, agreement = proved[0]
         edit = Rename(at, seat) if parent_of(seat) == "" else Move(at, seat)
-        yield Evidenced(edit, True, _said(agreement), _lost(at, place))
+        against = eras.contradicted(at, seat)
+        yield Evidenced(edit, not against, _said(agreement) + _against(against), _lost(at, place))
 
     # Values
 
@@ -379,6 +384,22 @@ def _words_at(seen: Seen, pointer: str, known: dict[int, str | float]) -> set[st
 def _spelling(word: str) -> str:
     """A word less case, separators and doubled letters: `IN_PROGRESS` is `in-progress`, `canceled` `cancelled`."""
     return re.sub(r"(.)\1", r"\1", re.sub(r"[\W_]", "", word).lower())
+
+
+def _seated(edit: Edit) -> tuple[str, str]:
+    """Return where the payload was, and where it is, by an edit of an envelope."""
+    match edit:
+        case Wrap(at=at):
+            return "", at
+        case Unwrap(at=at):
+            return at, ""
+    return "", "/*"
+
+
+def _against(places: Sequence[str]) -> str:
+    if not places:
+        return ""
+    return f"; but {', '.join(sorted(places)[:3])} in it is another value now"
 
 
 def _said(agreement: Agreement) -> str:

@@ -7,7 +7,7 @@ place with the same values all along, proves nothing: what came may be either.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log2
@@ -23,8 +23,14 @@ BITS = 9.0
 ENTITIES = 5
 """Entities without which nothing is proved, however telling their values are."""
 
-TELLING = 2.0
-"""Bits an entity's value must tell on average. Flags and small sets agree by chance, or nearly agree by nature."""
+TELLING = 3.0
+"""Bits an entity's value must tell on average: flags, states and other sets of up to eight agree by nature."""
+
+DISTINCT = 0.9
+"""The share of those bits that is enough where few entities are known: what all being different would tell."""
+
+CONTRADICTED = 3
+"""Entities that must show another value below a place before it speaks against the place as a whole."""
 
 ALIKE = 0.8
 """Share of the values below a place that must be the same for an entity to agree; lists shift."""
@@ -35,17 +41,19 @@ Values: TypeAlias = "Counter[tuple[str, int]]"
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """`same` of `compared` entities show at one place what they showed at the other; chance would do so with
-    2 ** -`bits`."""
+    2 ** -`bits`. `known` are all that were seen before."""
 
     same: int = 0
     compared: int = 0
     bits: float = 0.0
+    known: int = 0
 
     @property
     def proves(self) -> bool:
         """One entity that disagrees is enough against it: a look-alike mostly agrees."""
-        telling = max(BITS, TELLING * self.same)
-        return self.same == self.compared >= ENTITIES and self.bits >= telling
+        if not self.same == self.compared >= ENTITIES:
+            return False
+        return self.bits >= max(BITS, self.same * min(TELLING, DISTINCT * log2(self.known)))
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,38 @@ class Eras:
         new = {self.units[seen.seq]: values for seen in reversed(self.new) if (values := below(seen, after))}
         return _agreement(old, new)
 
+    def contradicted(self, before: str, after: str) -> list[str]:
+        """Return what below two places is another value now for most entities, though it is none that lives.
+
+        A payload may be the same as a whole and yet have two members swapped, or one in other units.
+        """
+        old = {self.units[seen.seq]: leaves(seen, before) for seen in self.old}
+        new = {self.units[seen.seq]: leaves(seen, after) for seen in reversed(self.new)}
+        compared: Counter[str] = Counter()
+        same: Counter[str] = Counter()
+        for unit in old.keys() & new.keys():
+            for rest, told in old[unit].items():
+                if rest in new[unit]:
+                    compared[rest] += 1
+                    same[rest] += told == new[unit][rest]
+        return [
+            rest
+            for rest, count in compared.items()
+            if count >= CONTRADICTED
+            and 2 * same[rest] < count
+            and not self._lives(self.old, before + rest)
+            and not self._lives(self.new, after + rest)
+        ]
+
+    def _lives(self, answers: Sequence[Seen], place: str) -> bool:
+        """Whether a place shows another value with most entities that were seen twice."""
+        told: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+        for seen in answers:
+            if (values := leaves(seen, place).get("")) is not None:
+                told[self.units[seen.seq]].append(values)
+        again = [len(set(values)) > 1 for values in told.values() if len(values) > 1]
+        return bool(again) and 2 * sum(again) >= len(again)
+
     def twins(self, place: str) -> list[str]:
         """Return other places whose values were those of `place` all along, so far as they were there."""
         mine = {self.units[seen.seq]: values for seen in self.old if (values := below(seen, place))}
@@ -82,6 +122,16 @@ class Eras:
         return found
 
 
+def leaves(seen: Seen, place: str) -> dict[str, tuple[int, ...]]:
+    """Return the values of one answer at and below a place, by the rest of their pointers."""
+    start = place + "/"
+    return {
+        row.pointer[len(place) :]: tuple(sorted(told))
+        for row, told in zip(seen.answer.rows, seen.answer.hashes, strict=True)
+        if told and (row.pointer == place or row.pointer.startswith(start))
+    }
+
+
 def eras_of(answers: Sequence[Seen], since: int, status: int) -> Eras:
     """Part the answers of one status at the one numbered `since`, the first that showed the change."""
     told = [seen for seen in answers if seen.status == status and seen.answer.rows]
@@ -94,7 +144,7 @@ def _agreement(old: dict[int, Values], new: dict[int, Values]) -> Agreement:
     same = [unit for unit in both if _alike(old[unit], new[unit])]
     looks = Counter(frozenset(values.items()) for values in old.values())
     bits = sum(-log2(looks[frozenset(old[unit].items())] / len(old)) for unit in same)
-    return Agreement(len(same), len(both), bits)
+    return Agreement(len(same), len(both), bits, len(old))
 
 
 def _alike(old: Values, new: Values) -> bool:
