@@ -1,4 +1,4 @@
-"""Nothing wrong is made at once of changes that look alike: see `lookalikes` for what is drawn, and its long form."""
+"""Nothing wrong is made at once of changes that look alike: `lookalikes` says what is drawn."""
 
 import sys
 from pathlib import Path
