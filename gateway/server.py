@@ -20,6 +20,7 @@ from gateway.console import Console
 from gateway.door import Door
 from gateway.engine import Engine
 from gateway.listening import GRACE, Listening
+from gateway.pinboard import Pinboard
 from gateway.problems import ConfigError, GimbalError
 from gateway.settings import Settings
 from gateway.tokens import FILE, admin_token, capability, signing_keys
@@ -172,6 +173,7 @@ def console_of(settings: Settings, gateway: Gateway, signing: tuple[bytes, ...])
         trouble=trouble,
         contracts=gateway.knowledge,
         lookups=gateway.lookups,
+        pins=Pinboard(gateway.contracts),
     )
 
 

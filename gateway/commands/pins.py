@@ -4,7 +4,6 @@ person's word on either."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,9 +13,7 @@ from gateway.commands.render import put, put_json, put_table, say
 from gateway.problems import GimbalError
 
 if TYPE_CHECKING:
-    from gateway.shelf import Shelf, V
-    from policies.lessons import Lessons
-    from policies.pins import Pin
+    from gateway.pinboard import Pinboard
 
 
 def pins(
@@ -48,146 +45,71 @@ def pins(
 
     Exits with 1 when a pin waits for a person, with 0 otherwise.
     """
-    from policies import lessons
-    from policies import pins as rules
-
-    turns: list[tuple[str | None, Turns]] = [
-        (accept, (rules.adopted, lessons.forgotten)),
-        (adapt, (rules.approved, lessons.approved)),
-        (hold, (rules.held, lessons.held)),
-        (operation if require else None, (lambda pin: rules.required(pin, require or ""), None)),
-    ]
-    wanted = [(one, turn) for one, turn in turns if one is not None]
-    if len(wanted) > 1 or bool(require) is not (operation is not None):
+    deeds: dict[str, str | None] = {"accept": accept, "adapt": adapt, "hold": hold}
+    asked = [(deed, of) for deed, of in deeds.items() if of is not None]
+    if len(asked) + bool(require) > 1 or bool(require) is not (operation is not None):
         raise typer.BadParameter("decide one thing at a time; --require POINTER wants --operation OPERATION")
     settings = read_settings(config, data, store)
-    found, taught = asyncio.run(_read(settings, name, type_, *(wanted[0] if wanted else (None, (None, None)))))
+    deed, of = asked[0] if asked else ("require", operation)
+    found = asyncio.run(_read(settings, name, type_, of, deed, require))
     if as_json:
-        for pin in found:
-            put_json(as_object(pin))
-        for one in taught:
-            put_json(lessons_object(one))
+        for one in found:
+            put_json(one)
     else:
-        _show(name, found, taught)
-    if any(waits(pin) for pin in found) or any(one.pending for one in taught):
+        _show(name, found)
+    if any(one["waits"] for one in found):
         raise typer.Exit(1)
 
 
-Turns = tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]
-"""What a person's word makes of a pin, and of an operation's lessons."""
-
-
 async def _read(
-    settings: Any, name: str, type_: str | None, operation: str | None, turns: Turns
-) -> tuple[list[Pin], list[Lessons]]:
+    settings: Any, name: str, type_: str | None, operation: str | None, deed: Any, require: str | None
+) -> list[Any]:
     from gateway.compose import open_contracts
-    from gateway.pins import lessons_beside, pins_beside
+    from gateway.pinboard import Pinboard
 
     async with open_contracts(settings) as contracts:
-        pinned, taught = pins_beside(contracts), lessons_beside(contracts)
-        found = [pin for pin in await pinned.all(name) if type_ in (None, pin.type)]
-        known = [one for one in await taught.all(name) if one.mends or one.pending]
+        board = Pinboard(contracts)
         if operation is None:
-            return found, known
-        chosen = [pin for pin in found if pin.operation == operation]
-        learned = [one for one in known if one.operation == operation]
-        if not chosen and not learned:
-            named = ", ".join(sorted({pin.operation for pin in found} | {one.operation for one in known}))
-            raise GimbalError(
-                f"no pin of {name!r} is of the operation {operation!r}; there are: {named or 'none yet'}"
-            )
-        return await _turned(pinned, name, chosen, turns[0]), await _turned(taught, name, learned, turns[1])
+            return await board.told(name, type_)
+        if not await board.told(name, type_, operation):
+            raise await _unknown(board, name, operation)
+        if require:
+            await board.require(name, operation, require, type_)
+        else:
+            await board.decide(name, operation, deed, type_)
+        return await board.told(name, type_, operation)
 
 
-async def _turned(shelf: Shelf[V], name: str, chosen: list[V], turn: Callable[[V], V] | None) -> list[V]:
-    if turn is None:
-        return chosen
-    turned = [turn(one) for one in chosen]
-    for one in turned:
-        await shelf.keep(name, one)
-    return turned
+async def _unknown(board: Pinboard, name: str, operation: str) -> GimbalError:
+    every: list[Any] = await board.told(name)
+    known = ", ".join(sorted({one["operation"] for one in every})) or "none yet"
+    return GimbalError(f"no pin of {name!r} is of the operation {operation!r}; there are: {known}")
 
 
-def lessons_object(one: Lessons) -> dict[str, Any]:
-    """Return an operation's lessons as `gimbal pins --json` has them."""
-    from policies.lessons import told
-
-    return {
-        "operation": one.operation,
-        "side": "request",
-        "rung": one.standing.rung.value,
-        "halted": one.standing.halt or None,
-        "mends": [{**told(mend), "sure": True} for mend in one.mends]
-        + [{**told(mend), "sure": False} for mend in one.pending],
-    }
-
-
-def as_object(pin: Pin) -> dict[str, Any]:
-    """Return a pin as `gimbal pins --json` has it: places, kinds and reasons, never a value."""
-    from discovery.adapt import told
-
-    return {
-        "type": pin.type,
-        "operation": pin.operation,
-        "status": pin.status,
-        "answers": pin.shape.answers,
-        "complete": pin.complete,
-        "rung": pin.standing.rung.value,
-        "halted": pin.standing.halt or None,
-        "edits": [
-            {**told(one.edit), "sure": one.sure or one.place in pin.accepted, "why": one.why}
-            for one in pin.adaptation.edits
-        ],
-        "required": sorted(pin.required),
-        "places": {at: sorted(place.kinds) for at, place in pin.shape.places.items()},
-    }
-
-
-def waits(pin: Pin) -> bool:
-    """Tell whether an edit waits for a person's word."""
-    return any(one.place not in pin.accepted for one in pin.adaptation.suggestions)
-
-
-def _show(name: str, found: list[Pin], taught: list[Lessons]) -> None:
-    from discovery.edits import Lost
-    from policies.lessons import said
-
-    for lesson in taught:
-        standing = lesson.standing.halt or lesson.standing.rung.value
-        for mend in lesson.mends:
-            put(f"  {lesson.operation} request: {said(mend)} ({standing})")
-        for mend in lesson.pending:
-            put(f"  {lesson.operation} request: {said(mend)}: waits")
-    if not found and not taught:
+def _show(name: str, found: list[Any]) -> None:
+    if not found:
         say(f"{name}: nothing is pinned yet; the first successes of a workflow type pin its shapes")
         return
-    if not found:
-        return
-    put_table(
-        ["TYPE", "OPERATION", "STATUS", "PINNED", "RUNG", "EDITS"],
-        [
+    pins = [one for one in found if one["side"] == "answer"]
+    if pins:
+        put_table(
+            ["TYPE", "OPERATION", "STATUS", "PINNED", "RUNG", "EDITS"],
             [
-                pin.type,
-                pin.operation,
-                str(pin.status),
-                "yes" if pin.complete else f"after {pin.shape.answers} answers",
-                pin.standing.halt or (pin.standing.rung.value if pin.adaptation.edits else ""),
-                str(len(pin.adaptation.edits) or ""),
-            ]
-            for pin in found
-        ],
-    )
-    for pin in found:
-        for one in pin.adaptation.edits:
-            lost = isinstance(one.edit, Lost)
-            mark = (
-                "is counted"
-                if lost
-                else "is made"
-                if one.sure
-                else "accepted"
-                if one.place in pin.accepted
-                else "waits"
-            )
-            kind = type(one.edit).__name__.lower()
-            put(f"  {pin.operation} {kind} {one.place or '(whole)'}: {mark}. {one.why}")
+                [
+                    pin["type"],
+                    pin["operation"],
+                    str(pin["status"]),
+                    "yes" if pin["complete"] else f"after {pin['answers']} answers",
+                    pin["halted"] or (pin["rung"] if pin["edits"] else ""),
+                    str(len(pin["edits"]) or ""),
+                ]
+                for pin in pins
+            ],
+        )
+    for one in found:
+        for edit in one["edits"]:
+            if one["side"] == "request":
+                put(f"  {one['operation']} request: {edit['says']}: {edit['stands']}")
+            else:
+                place = edit["place"] or "(whole)"
+                put(f"  {one['operation']} {edit['edit']} {place}: {edit['stands']}. {edit['why']}")

@@ -79,6 +79,11 @@ def workflow_path(type: str, id: str) -> str:
     return f"/-/workflows/{_segment(type)}/{_segment(id)}"
 
 
+def upstream_path(name: str) -> str:
+    """Return the address of an upstream's page."""
+    return f"/-/upstreams/{_segment(name)}"
+
+
 def body_text(body: Json) -> str:
     """Return a body for reading: a tree indented, text as it is."""
     return body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)
@@ -115,7 +120,7 @@ def _make() -> Environment:
         gantt=telling.gantt,
         workflow_path=workflow_path,
         call_path=lambda id: f"/-/calls/{_segment(id)}",
-        upstream_path=lambda name: f"/-/upstreams/{_segment(name)}",
+        upstream_path=upstream_path,
         operation_path=lambda name, of: f"/-/upstreams/{_segment(name)}/operation?of={quote(of, safe='')}",
         keyed=KEY_ONLY,
     )

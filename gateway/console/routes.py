@@ -34,6 +34,7 @@ from gateway.console.patterns import one_of_everything
 from gateway.console.settling import ACTS, act, end
 from gateway.console.watching import NO_SCRIPT, watch
 from gateway.lookups import LookupTold
+from gateway.pinboard import Deed
 from gateway.ports import Clock, Entry, Ledger
 from gateway.prefer import prefer_of
 from gateway.problem_types import PROBLEM_TYPES, ProblemType
@@ -73,6 +74,14 @@ class View:
     large: bool = False
 
 
+class Pins(Protocol):
+    """What workflows keep of upstreams, and a person's word on it."""
+
+    async def told(self, upstream: str) -> list[Json]: ...
+
+    async def decide(self, upstream: str, operation: str, deed: Deed, type: str | None = None) -> None: ...
+
+
 class Console:
     """What answers under `/-/`.
 
@@ -97,6 +106,7 @@ class Console:
         trouble: Callable[[], str] = lambda: "",
         contracts: Contracts | None = None,
         lookups: Callable[[str], Awaitable[list[LookupTold]]] | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self._ledger = ledger
         self._upstreams = upstreams
@@ -108,6 +118,7 @@ class Console:
         self._trouble = trouble
         self._contracts = contracts
         self._lookups = lookups
+        self._pins = pins
 
     async def answer(self, request: ConsoleRequest) -> ConsoleAnswer:
         """Return the answer. What goes wrong is a problem, as a page where HTML is accepted."""
@@ -254,7 +265,8 @@ class Console:
         lookups: list[Json] = []
         if self._lookups is not None:
             lookups = [one.facts for one in await self._lookups(name)]
-        facts = {**facts, "lookups": lookups}
+        pinned = await self._pins.told(name) if self._pins is not None else []
+        facts = {**facts, "lookups": lookups, "pins": pinned}
         return View("upstream", {**facts, "known": known, "drift": None, "announced": None, **(changed or {})})
 
     async def _proposed(self, entry: Entry) -> Json:
@@ -322,9 +334,24 @@ class Console:
                 if not request.wants_html:
                     return _secured(json_answer((await self._workflow(request, type, id)).facts))
                 return _secured(redirect(pages.workflow_path(type, id)))
+            case ["upstreams", name, "pins"]:
+                await self._decide(request, name)
+                if not request.wants_html:
+                    return _secured(json_answer((await self._upstream(name)).facts))
+                return _secured(redirect(pages.upstream_path(name)))
             case ["logout"]:
                 return _secured(redirect("/-/login", self._admission.sign_out()))
         raise Stop(not_found("Nothing can be done at that address."))
+
+    async def _decide(self, request: ConsoleRequest, name: str) -> None:
+        """Take a person's word on an operation's pins, of the form's workflow type where it names one."""
+        _known(self._upstreams, name, "upstream")
+        operation, board = request.form("operation"), self._pins
+        match request.form("deed"):
+            case ("accept" | "adapt" | "hold") as deed if operation and board is not None:
+                await board.decide(name, operation, deed, request.form("type") or None)
+            case _:
+                raise Stop(bad_request("The form must name an operation, and as deed accept, adapt or hold."))
 
     def _sign_in(self, request: ConsoleRequest, token: str) -> ConsoleAnswer:
         if not token:
