@@ -179,9 +179,9 @@ class Strings(Counted, String):  # type: ignore[misc]
     def __init__(self, node_class: Any) -> None:
         super().__init__(node_class)
         name = node_class.name
-        self.identifying = is_identifying(name)
-        self.secret = is_secret_name(name)
-        self.values: dict[str, int] | None = None if self.secret or name == REST or is_personal(name) else {}
+        secret = is_secret_name(name)
+        self.identifying = not secret and is_identifying(name)
+        self.values: dict[str, int] | None = None if secret or name == REST or is_personal(name) else {}
         self.form: str | None = None
         self.empty = 0
         self.low = 1 << 60
@@ -209,16 +209,12 @@ class Strings(Counted, String):  # type: ignore[misc]
             self.form = form_of(value)
         elif form and not has_form(value, form):
             self.form = ""
-        if self.identifying and not self.secret and "://" not in value:
-            self._mark(value)
-
-    def _mark(self, value: str) -> None:
-        if len(value) > 100 or segment_kind(value):
-            return
-        if self.words is None:
-            self.words = bytearray(WORD_BITS // 8)
-        for bit in word_bits(value):
-            self.words[bit >> 3] |= 1 << (bit & 7)
+        if self.identifying and length <= 100 and (bits := marks_of(value)) is not None:
+            if self.words is None:
+                self.words = bytearray(WORD_BITS // 8)
+            one, other = bits
+            self.words[one >> 3] |= 1 << (one & 7)
+            self.words[other >> 3] |= 1 << (other & 7)
 
     def _keep(self, value: str, count: int) -> None:
         if self.values is None:
@@ -359,6 +355,7 @@ class Objects(Counted, Object):  # type: ignore[misc]
         self.limit: bytes | None = None  # digests of names that are kept lie below, once there were too many
         self.tags: dict[str, dict[str, tuple[int, dict[str, int]]] | None] = {}
         self.plans: dict[Any, Plan] = {}
+        self.once: set[int] = set()  # hashes of shapes seen lately for the first time
 
     @property
     def properties(self) -> Mapping[str, Node]:
@@ -371,6 +368,9 @@ class Objects(Counted, Object):  # type: ignore[misc]
         shape = (tuple(value), tuple(map(type, value.values())))
         plan = self.plans.get(shape)
         if plan is None:
+            if (mark := hash(shape)) not in self.once:
+                self._once(value, mark, at)
+                return
             plan = self._plan(value, shape)
         plan.pending += 1
         if at < plan.first:
@@ -387,8 +387,7 @@ class Objects(Counted, Object):  # type: ignore[misc]
         if len(self.plans) >= MAX_PLANS:
             self._settle_plans()
             self.plans.clear()
-        if len(self._properties) > 2 * MAX_KEYS:
-            self._trim()
+        self._make_room()
         plan = Plan()
         kept = []
         for key, inner in value.items():
@@ -400,12 +399,28 @@ class Objects(Counted, Object):  # type: ignore[misc]
             if type(strategy).observe is not Counted.observe:
                 plan.looks.append((key, strategy.observe))
         plan.keys = tuple(kept)
-        tags = sorted(
-            (rank, key) for key in kept if isinstance(value[key], str) and (rank := tag_rank(key)) is not None
-        )
-        plan.tag = tags[0][1] if tags else None
+        plan.tag = _tag_among(kept, value)
         self.plans[shape] = plan
         return plan
+
+    def _once(self, value: Mapping[str, Json], mark: int, at: float) -> None:
+        """Count an object of a shape that is new: most new ones never come again, and a plan would be waste."""
+        if len(self.once) >= 4 * MAX_PLANS:
+            self.once.clear()
+        self.once.add(mark)
+        self._make_room()
+        kept = []
+        for key, inner in value.items():
+            name = self._name(key)
+            if name is not None:
+                kept.append(name)
+            self._node(name).strategy_for(inner).fold(inner, at)
+        if (tag := _tag_among(kept, value)) is not None:
+            self._tag(tag, str(value[tag]), 1, dict.fromkeys(kept, 1))
+
+    def _make_room(self) -> None:
+        if len(self._properties) > 2 * MAX_KEYS:
+            self._trim()
 
     def _name(self, key: str) -> str | None:
         """The name under which `key` is kept; None: it is a value, or one name too many."""
@@ -518,6 +533,14 @@ class Objects(Counted, Object):  # type: ignore[misc]
         self._trim()
 
 
+def _tag_among(names: list[str], value: Mapping[str, Json]) -> str | None:
+    """Return the name that most likely tells which variant an object is, of those with a text."""
+    ranked = [
+        (rank, name) for name in names if (rank := tag_rank(name)) is not None and isinstance(value[name], str)
+    ]
+    return min(ranked)[1] if ranked else None
+
+
 class Node(SchemaNode):  # type: ignore[misc]
     """One place in a body. `name` is the key it stands under (an array's items bear the array's)."""
 
@@ -618,6 +641,12 @@ def is_name(key: str) -> bool:
 @lru_cache(maxsize=16384)
 def digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+@lru_cache(maxsize=16384)
+def marks_of(value: str) -> tuple[int, int] | None:
+    """Return the bits of a value that may come again as a word of a path; None when its look alone tells."""
+    return None if "://" in value or segment_kind(value) else word_bits(value)
 
 
 @lru_cache(maxsize=16384)

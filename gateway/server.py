@@ -127,7 +127,7 @@ async def _serve(
     state: dict[str, Any] | None = None,
 ) -> int:
     async with open_gateway(settings) as gateway:
-        _spare_the_collector()
+        spare_the_collector()
         signing = signing_keys(settings.data, settings.key)
         door = Door(
             gateway.gate,
@@ -143,7 +143,7 @@ async def _serve(
     return 0
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Let the garbage collector pass over what is loaded for good, and come by less often.
 
     A call leaves no cycles behind, yet makes a hundred objects: by default it is looked for cycles every few

@@ -1,7 +1,7 @@
 """What learning costs: exchanges a second of shapes seen before, new documents a second, bytes an endpoint.
 
 Beside it, in the same run and of the same bodies: `orjson.loads` alone, and GenSON's own builder. One process, no
-store: what `gateway.learner` does in its turns.
+store: what `gateway.learner` does in its turns, with the collector set as a gateway sets it (`gateway.server`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from genson import SchemaBuilder
 from discovery.evidence import Node
 from discovery.exchange import Exchange, Json, Request, Response
 from discovery.traffic import Evidence
+from gateway.server import spare_the_collector
 
 JSON = ((b"content-type", b"application/json"),)
 KEY = bytes(32)
@@ -77,6 +78,7 @@ def each(work: Callable[[bytes], object], bodies: Sequence[bytes]) -> Callable[[
 
 
 def main(given: argparse.Namespace) -> None:
+    spare_the_collector()
     print("| bodies | bytes | orjson.loads /s | GenSON /s | Gimbal's node /s | Gimbal, whole exchange /s |")
     print("|---|---|---|---|---|---|")
     for name, make in (("shape seen before", known), ("new combinations", mixed), ("30 new names in each", new)):
