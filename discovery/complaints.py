@@ -74,7 +74,8 @@ _ENVELOPE = re.compile(
     r"|moreinfo|id|href|field|hint|result|fieldviolations|resource|index|domain|locations|extensions"
     r"|violations|issues"
     r"|causes|context|category|resultcode|response|fault|category|severity|text|rootcause|value|element"
-    r"|version|kind|lang|type|issue|attribute|innererror|keys|source)$"
+    r"|version|kind|lang|type|issue|attribute|innererror|keys|source"
+    r"|translation|args|rule)$"
 )
 
 
@@ -114,6 +115,8 @@ class _Walk:
 
     def sentence(self, text: str, prefix: Path, codes: tuple[str, ...], depth: int) -> None:
         text = text.strip()
+        if len(text) > 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+            text = text[1:-1]
         if text[:1] in ("{", "[") and len(text) < 20_000:
             try:
                 return self.visit(read_json(text.encode("utf-8", "replace")), prefix, "", codes, depth + 1)
@@ -147,6 +150,8 @@ class _Walk:
         if isinstance(index, int) and not isinstance(index, bool) and under:
             prefix = (*prefix, under, index)
         texts, own, children = read_keys(node, known)
+        if not texts and depth < 3:
+            texts = [said for said in node.values() if isinstance(said, str) and _is_said(said)][:3]
         paths, where, used = places_of(known, bool(texts or own or {"messages", "errors"} & known.keys()))
         text = "\n".join(texts)[:MAX_TEXT]
         if text[:1] in ("{", "[") and not paths:
@@ -175,6 +180,10 @@ class _Walk:
             return True  # {"errors": {"name": "may not be empty"}}
         if any(isinstance(known.get(name), str) for name in ("message", "msg", "description", "detail", "code")):
             return False
+        if any(
+            isinstance(value, str) and name.endswith(("message", "errorcode")) for name, value in known.items()
+        ):
+            return False
         listed = all(
             isinstance(value, list) and all(isinstance(one, str) for one in value) for value in node.values()
         )
@@ -191,6 +200,9 @@ class _Walk:
             if self.full(depth):
                 return
             name = plain(key)
+            if prefix and isinstance(value, str) and _RULE.fullmatch(key) and not is_token(value):
+                self.place(prefix, value, (key.strip("_"), *codes))
+                continue
             whole = (
                 name in _WHOLE or _WHOLE_END.search(name) or key in ("", "_errors", "__all__", "_schema", "_error")
             )
@@ -239,9 +251,26 @@ def _is_wrong(value: Json) -> bool:
             return False
 
 
+_SAYING = re.compile(r"message$|msg$|reason$|errorcode$")
+_RULE = re.compile(
+    r"_\w+|(?:is|not|no)[A-Z]\w*|required|unique|min|max|pattern|format|regexNotMatch"
+    r"|stringLength\w*|emailAddress\w*"
+)
+"""Names of rules, under which a field's complaints may stand: `{"sku": {"_required": "..", "isEmpty": ".."}}`."""
+
+
+def _says(value: list[Json]) -> bool:
+    return all(isinstance(one, str) for one in value)
+
+
 def _nests(listed: list[Json]) -> bool:
     """Whether the mappings of a list, if any, go on mapping places: they say nothing at once."""
     return not any(isinstance(held, str) for one in listed if isinstance(one, dict) for held in one.values())
+
+
+def _is_said(text: str) -> bool:
+    """A sentence under a name of no language known: it is among an error's members all the same."""
+    return text.count(" ") >= 2 and len(text) < MAX_TEXT and "://" not in text
 
 
 def _is_sentences(value: Json) -> bool:
@@ -253,7 +282,9 @@ def _is_sentences(value: Json) -> bool:
 def _tells(node: dict[str, Json]) -> bool:
     """Tell whether `node` is itself a complaint: it holds a sentence or a code under a word of an envelope."""
     return any(
-        isinstance(value, (str, int)) and _ENVELOPE.match(plain(key)) and not isinstance(value, bool)
+        (isinstance(value, (str, int)) and not isinstance(value, bool) and _ENVELOPE.match(plain(key)))
+        or (isinstance(value, str) and _SAYING.search(plain(key)))
+        or (isinstance(value, list) and value and plain(key) in ("msg", "message", "messages") and _says(value))
         for key, value in node.items()
     )
 

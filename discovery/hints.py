@@ -9,7 +9,7 @@ something that was sent, or at where something lacking would go; a sentence that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from discovery.body import Kind
@@ -94,7 +94,9 @@ def read_hints(request: Request, complaints: list[Complaint]) -> tuple[Hint, ...
                     allowed=known.allowed or hint.allowed,
                     message=known.message or hint.message,
                 )
-    return tuple(hint for hint in found.values() if not _is_summary(hint, found))[:MAX_HINTS]
+    return tuple(
+        hint for hint in found.values() if not _is_summary(hint, found) and not reader.is_echo(hint, found)
+    )[:MAX_HINTS]
 
 
 def _is_summary(hint: Hint, found: dict[tuple[str, str], Hint]) -> bool:
@@ -131,6 +133,8 @@ class _Reader:
             yield from self.sentences(text, reason, allowed, complaint)
             return
         hint = self.placed(complaint.path, reason, complaint)
+        if hint is not None and reason is Reason.MISSING and (other := self.told_otherwise(hint, complaint, text)):
+            hint = other
         if hint is None or (hint.where == "path" and complaint.where != "path") or self.is_bare(hint):
             traced = list(self.values(text, reason))
             if traced:
@@ -138,6 +142,26 @@ class _Reader:
                 return
         if hint is not None:
             yield replace(hint, allowed=allowed, message=first_line(complaint.text))
+
+    def told_otherwise(self, hint: Hint, complaint: Complaint, text: str) -> Hint | None:
+        """What a sentence names in so many words, where the place given with it is nowhere in the request."""
+        given = plain(hint.pointer.rpartition("/")[2])
+        if given in plain(text) or not given or hint.where != "body" or self.slots.silent:
+            return None
+        if find_place(self.slots, complaint.path or (), given=True)[1]:
+            return None
+        named = list(self.named(text, (), hint.reason, True))
+        sure = [other for other in named if is_technical(other.pointer.rpartition("/")[2])]
+        return sure[0] if len(sure) == 1 else None
+
+    def is_echo(self, hint: Hint, found: Iterable[tuple[str, str]]) -> bool:
+        """A name at the root, where nothing was sent, that was told with its whole place as well."""
+        return (
+            hint.where == "body"
+            and hint.pointer.count("/") == 1
+            and any(pointer.endswith(hint.pointer) and pointer != hint.pointer for _, pointer in found)
+            and value_at(self.slots.body, place_of(hint.pointer)) is None
+        )
 
     def is_bare(self, hint: Hint) -> bool:
         """A place in the body where nothing was sent, of which more is said than that something lacks."""
@@ -233,19 +257,25 @@ class _Reader:
     def named(self, text: str, base: Path, reason: Reason, told: bool) -> Iterator[Hint]:
         """Names in a sentence: technical or quoted ones first, then plain words standing where names do."""
         taken: set[str] = set()
+        choice = reason is Reason.MISSING and _CHOICE.search(text) is not None
         for name, sure, position in names_in(VALUE.sub(" ", text)):
             if plain(name) in taken or plain(name) == "required":
                 continue
             if plain(name) in NO_NAMES and not (sure and position) and not self.leads(name, text):
                 continue
             hint = self.lookup(name, base, reason, sure, position, told, text)
-            if hint is not None:
-                taken.add(plain(name))
+            if hint is not None and not (choice and self.is_chosen(hint, text)):
+                taken |= {plain(name), plain(str(path_of(name)[-1]))}
                 if "_" in name:
                     taken.add(plain(name.rpartition("_")[2]))
                 yield hint
         if not taken and told and (hint := self.opening(text, reason)):
             yield hint
+
+    def is_chosen(self, hint: Hint, text: str) -> bool:
+        """Of alternatives, one that was not sent where another was, however empty: `missing the 'a' or 'b'`."""
+        sent = [key for key in self.slots.query if re.search(rf"\b{re.escape(key)}\b", text)]
+        return hint.where == "query" and bool(sent) and hint.pointer[1:] not in sent
 
     def opening(self, text: str, reason: Reason) -> Hint | None:
         """The field whose name, as people write it, opens the sentence: `Content for A record must be ..`."""
@@ -321,6 +351,9 @@ class _Reader:
             if len(keys) == 1 and not places:
                 yield Hint(pointer_of((keys[0],)), reason, where="query")
                 return
+
+
+_CHOICE = re.compile(r"['\"`\]] or ['\"`\[]|\b\w+,? or \w+ (?:parameter|field)")
 
 
 def styled(slots: Slots, place: Path) -> str:

@@ -34,12 +34,12 @@ LOCATIONS = {
 
 _TEXT = re.compile(
     r"mess|msg|desc|detail|text|title|reason|error|explan|summary|hint|fehler|meld|mens|erreur|fault|info|string"
-    r"|cause|problem|nachricht|debug|advice|warn|exception|libelle"
+    r"|cause|problem|nachricht|debug|advice|warn|exception|libelle|translation|komunikat|^err$"
 )
 _CODE = re.compile(
     r"code|type|error|reason|status|issue|categ|keyword|rule|kind|constraint|tag|exception|fault|errno|result"
     r"|^ret$|^ack$"
-    r"|^name$|^rc$|validation"
+    r"|^name$|^rc$|validation|^kod$"
 )
 _NOT_CODE = re.compile(
     r"^(statuscode|httpstatus|httpstatuscode|httpcode|zipcode|postalcode|countrycode|contenttype)$"

@@ -29,7 +29,7 @@ _TECHNICAL = re.compile(rf"(?<![\w/@:.])({_NAME})(?![\w@/]|\.\w|://)")
 _QUOTED = re.compile(r"(?<![A-Za-z0-9])(['\"`])((?:(?!\1).){1,120}?)\1(?![A-Za-z])|\[([\w.\-, ]{1,120})\]")
 _KEYWORDS = (
     "missing|required|invalid|unknown|unexpected|unrecogni[sz]ed|unsupported|illegal|bad|empty|duplicate|provide|specify"
-    "|supply|include|value for|valid|mandatory|without|is:"
+    "|supply|include|enter|choose|value for|valid|mandatory|without|is:"
 )
 _JOIN = r"(?:,|\band\b|\bor\b|&)"
 _MARKED = rf"['\"`\[]*{_NAME}['\"`\]]*"
@@ -42,7 +42,7 @@ _AFTER = re.compile(
 VERB = (
     r"(?:is|are|was|were|weren't|wasn't|must|should|can ?not|can'?t|may|has|have|needs|requires?|does|do|not"
     r"|out of|contains?"
-    r"|already|ist|sind|darf|muss|est|sont|n'est|ne|doit|es|son|debe|no|é|são|deve|não|too|missing)(?!\w)"
+    r"|already|ist|sind|darf|muss|est|sont|n'est|ne|doit|es|son|debe|no|é|são|deve|não|too|missing|invalid(?=\W*$))(?!\w)"
 )
 _BEFORE = re.compile(
     rf"(?:^|: |/)\W*(?:the |your |an? |this |one of |either |both |das |der |die |el |la |le |los "
@@ -55,10 +55,12 @@ _BEFORE = re.compile(
 _ENDED = re.compile(rf"\s*(?:$|[.,;:!?)>\]'\"`]|in\b|and\b|or\b|{VERB})", re.I)
 _NOUNED = re.compile(
     rf"\b({_NAME}) (?:parameter|field|property|attribute|argument|param)\b (?:is|must|should|cannot|can't|was|may)"
-    rf"|(?<=field: )({_NAME})"
+    rf"|(?<=field: )({_NAME})|\b(?:parameter|argument|property|attribute|param)s?\s*: *['\"]?({_NAME})['\"]?\s*$"
+    rf"|\b(?:contain|have|has|lacks?) (?:the |a )?(?:required )?(?:property|key|member|attribute) ['\"`]?({_NAME})"
     rf"|\b(?:on|for|of|in) (?:the )?(?:property|field|parameter|param|attribute|argument|column) ['\"`]?({_NAME})",
     re.I,
 )
+_POINTS = frozenset({"this", "that", "the", "each", "every", "following", "which", "one"})
 _WORD = re.compile(_NAME)
 _FOREIGN = re.compile(r"[\u0370-\uffef]")
 """Scripts in which a word of Latin letters is a name."""
@@ -123,13 +125,19 @@ def names_in(text: str) -> Iterator[tuple[str, bool, bool]]:
     if _FOREIGN.search(text):
         for word in re.findall(rf"(?<![^\W\d_]){_NAME}(?![^\W\d_])", text):
             positioned.setdefault(word, None)
-    quoted = dict.fromkeys(match[match.lastindex or 1] for match in _NOUNED.finditer(text))
+    quoted = dict.fromkeys(
+        name for match in _NOUNED.finditer(text) if (name := match[match.lastindex or 1]).lower() not in _POINTS
+    )
     for match in _QUOTED.finditer(text):
         for part in re.split(r",\s*", match[2] or match[3] or ""):
             named = _WORD if match[2] else _PLAIN_NAME if match.start() else _NOTHING
             if named.fullmatch(part) and not _OTHERS.search(text[: match.start()]):
                 quoted[part] = None
-    technical = [word for word in _TECHNICAL.findall(text) if is_technical(word)]
+    technical = [
+        word
+        for word in _TECHNICAL.findall(text)
+        if is_technical(word) and not word.endswith(("Exception", "Error"))
+    ]
     for name in dict.fromkeys((*quoted, *technical)):
         yield name, True, name in positioned or name in quoted
     if phrase := phrase_of(text):
@@ -148,7 +156,8 @@ _OTHERS = re.compile(
 def phrase_of(text: str) -> str:
     """Return the words before the verb as one name: `Validity years out of range` speaks of `validityYears`."""
     found = re.match(
-        r"(?:the |your )?((?:[A-Za-z]+ ){1,4}?)(?:is|are|must|should|can't|cannot|has|have|out of|may|does"
+        r"(?:the |your )?((?:[A-Za-z]+ ){1,4}?)(?:(?:value|field|parameter|property"
+        r"|attribute) )?(?:is|are|must|should|can't|cannot|has|have|out of|may|does"
         r"|was|were|not)\b",
         text,
         re.I,

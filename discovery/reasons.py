@@ -73,7 +73,12 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
             r"|required (?:key|property|field) .{0,60}not found|^no \w+(?: or \w+)* *$|\bwas null\b"
             r"|指定されていません|入力されていません|未指定|不可为空|obrigat|必要です|обязател"
             r"|не указан|wymagan|verplicht"
-            r"|erforderlich|pflichtfeld|fehlt|darf nicht leer|obligatoi?r|obligatóri|requis\b|requise"
+            r"|måste anges|krävs|saknas|ikke være (?:null|tom)|påkrev|mangler|zorunlu|boş olamaz"
+            r"|povinn|obbligatori|em branco"
+            r"|must be defined|must (?:select|enter|choose)|(?:should|must) (?:contain|have) (?:a "
+            r"|the )?(?:required )?"
+            r"(?:property|field|key)|erforderlich|pflichtfeld|fehlt|darf nicht leer|obligatoi?r"
+            r"|obligatóri|requis\b|requise"
             r"|requerid|falta|manquant|必須|必填|必须|不能为空|缺少|入力して",
         ),
         (
@@ -103,7 +108,8 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
             rf"|(?:{TYPES}) (?:is )?expected|invalid type|wrong type|\btype mismatch|of type"
             r"|unable to parse .{0,30} as an?|cannot (?:be )?(?:deseriali[sz]e|convert|cast|parse)"
             r"|incompatible types?|must be of type|invalid value at .{0,80}\((?:type\.|TYPE_)"
-            r"|failed to parse field|found instead|type check|invalid type: |cannot represent"
+            r"|failed to parse field|found instead|type check|invalid (?:integer|float|boolean|bool"
+            r"|int|numeric|string)\b|invalid type: |cannot represent"
             r"|could not be converted"
             r"|cannot unmarshal|cast to \w+ failed|expected type: |^expected \w+, (?:received|got"
             r"|found)|for input string",
@@ -117,7 +123,8 @@ _TEXT: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
         ),
         (
             Reason.FORMAT,
-            r"format|pattern|regex|neither a valid|weak\b|regular expression|malformed|not (?:a "
+            r"format|pattern|regex|neither a valid|string of digits|não é válid|nieprawid|geçersiz"
+            r"|ongeldig|ogiltig|ugyldig|non valid|weak\b|regular expression|malformed|not (?:a "
             r"|an )?(?:\w+ ){0,2}valid|\binvalid"
             r"|must (?:match|begin|start|end|only|contain only|be (?:a |an )?(?:valid|well|email|url|uri|uuid"
             r"|date|phone))"
@@ -162,7 +169,7 @@ _CODES: tuple[tuple[Reason, re.Pattern[str]], ...] = tuple(
         (
             Reason.TYPE,
             r"type$|^type|invalidtype|wrongtype|parsing$|typeerror|notan?(?:integer|number|string|array"
-            r"|object)|^int|mapperparsing|expected(?:string|int|num|bool|array)",
+            r"|object)|^int|mapperparsing|expected(?:js)?(?:string|int|num|bool|array)",
         ),
         (
             Reason.FORMAT,

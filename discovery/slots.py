@@ -22,7 +22,7 @@ MAX_SLOTS = 5_000
 
 _WRAPPER_WORDS = (
     "body query querystring payload request requestbody params parameters json data properties input root"
-    " attributes variables form path value object fields"
+    " attributes variables form path value object fields obj dto model command"
 )
 WRAPPERS = frozenset(_WRAPPER_WORDS.split())
 """First parts of a place that often name the message, not a member of it."""
@@ -297,7 +297,7 @@ def _unfolded(form: dict[str, Json]) -> dict[str, Json]:
     tree: dict[str, Json] = {}
     for name, text in form.items():
         value = text
-        if isinstance(text, str) and text[:1] == "{":
+        if isinstance(text, str) and text[:1] in ("{", "["):
             with suppress(ValueError, RecursionError):
                 value = read_json(text.encode("utf-8", "replace"))
         if not _BRACKETS.fullmatch(name) or name[:1] == "[":

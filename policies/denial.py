@@ -14,6 +14,7 @@ from itertools import islice
 
 from discovery.exchange import Json
 from discovery.lexical import plain
+from policies.signs import Sign, sign_of_code
 
 MAX_MEMBERS = 500
 """Members of a mapping that are looked at: one of more holds data by key."""
@@ -94,12 +95,13 @@ _CODES = frozenset(
         "fehlercode",
         "codiceerrore",
         "errornum",
+        "replycode",
     }
 )
 _OWN_ERROR_CODE_WORDS = (
     "errcode errorcode errno errornumber errornum ret retcode returncode coderetour codeerreur"
     " codigoerror codigoerro"
-    " codigoretorno fehlercode codiceerrore"
+    " codigoretorno fehlercode codiceerrore replycode"
 )
 _OWN_ERROR_CODES = frozenset(_OWN_ERROR_CODE_WORDS.split())
 _BLUNT = _FLAGS | _ERRORS | _OWN_ERROR_CODES
@@ -111,10 +113,13 @@ _FINE = re.compile(
 )
 _FAILED = re.compile(
     r"^(errors?|fail(ed|ure|s)?|false|ko|nok|no|n|invalid|refused|denied|rejected|exception|fault|fehler|erro"
-    r"|err|unsuccess\w*|declined|error\..*|erreur|errore|échec|fallo|fallido|falha|fehlgeschlagen)$",
+    r"|err|unsuccess\w*|declined|error\..*|erreur|errore|malformed|not_?auth\w*|échec|fallo|fallido"
+    r"|falha|fehlgeschlagen)$",
     re.I,
 )
-_SAYS = re.compile(r"(?:msg|message|messages|desc|description|libelle|mensaje|messaggio|errortext)$")
+_SAYS = re.compile(
+    r"(?:msg|message|messages|desc|description|libelle|mensaje|messaggio|errortext|replytext|statusdetail)$"
+)
 _WELL = re.compile(r"success|complet|^ok\b|成功|erfolgreich|con [ée]xito|réussi|sucesso|正常|정상", re.I)
 _SPEAKS = frozenset(
     {
@@ -161,9 +166,12 @@ def is_quiet(node: dict[str, Json]) -> bool:
 
 
 def suspects(nodes: Iterable[Json]) -> list[dict[str, Json]]:
-    """Return the mappings among `nodes` that are not made of members seen before that tell nothing."""
+    """Return the mappings among `nodes` that are not made of members seen before that tell nothing.
+
+    One of a single member is always one: its name may only say what was done, and what it holds how that went.
+    """
     quiet = _quiet
-    return [node for node in nodes if isinstance(node, dict) and not node.keys() <= quiet]
+    return [node for node in nodes if isinstance(node, dict) and (len(node) == 1 or not node.keys() <= quiet)]
 
 
 def telling(node: dict[str, Json]) -> dict[str, Json]:
@@ -194,6 +202,7 @@ _TELLS = re.compile(
     r"|messages|envelope|body)$"
     r"|err(?:or|no|code|eur)|fail|reject|nprocess|notprocess"
     r"|^(?:statut|estado|stato|resultado|esito|erro|erros|codigo|codice|coderetour|codigoretorno)$"
+    r"|^(?:s|sub|item|reply|error)code$"
     r"|exception(?:report)?s?$"
 )
 
@@ -269,7 +278,8 @@ def _denied(value: dict[str, Json], reading: bool, last_word: str) -> Denial | N
     if affirmed:
         return None
     for name in sorted(signals & _CODES):
-        if found := _code(name, names[name], value, names, resource):
+        found = _code(name, names[name], value, names, resource)
+        if found and not (reading and found.confidence <= 0.6 and _PASSING.match(found.shown)):
             return found
     return None
 
@@ -279,7 +289,7 @@ def _may_deny(name: str, held: Json) -> bool:
     if held is None or held is True or held == "":
         return False
     if isinstance(held, str) and name not in _BLUNT:
-        return not held.isalpha() or _FAILED.match(held) is not None
+        return name == "code" or not held.isalpha() or (_FAILED.match(held) or _PASSING.match(held)) is not None
     return True
 
 
@@ -331,6 +341,32 @@ def _is_error_object(held: Json) -> bool:
     )
 
 
+_PASSING = re.compile(r"^(?:maintenance|unavailable|overloaded|throttled|rate_?limited|time_?out)$", re.I)
+_TELLING_SIGNS = frozenset({Sign.RATE, Sign.BUSY, Sign.AUTH, Sign.ABSENT, Sign.INTERNAL})
+
+
+def _tells(name: str, word: str, value: dict[str, Json]) -> bool:
+    """A code or status that is itself the name of a failure, beside a message and no data."""
+    telling = name == "code" and sign_of_code(word) in _TELLING_SIGNS and _is_bare(value)
+    return telling or (name in ("code", "status") and _PASSING.match(word) is not None)
+
+
+def _is_bare(value: dict[str, Json]) -> bool:
+    """Nothing but words: what was asked for would be a mapping, a list, or more of them."""
+    return len(value) <= 8 and not any(isinstance(held, (dict, list)) and held for held in value.values())
+
+
+def _is_numbered_complaint(held: dict[str, Json]) -> bool:
+    """A message beside a number that is none of success: `{"message": "..", "value": 19}`."""
+    numbers = [one for one in held.values() if isinstance(one, int) and not isinstance(one, bool)]
+    texts = [one for one in held.values() if isinstance(one, str) and " " in one]
+    return (
+        bool(numbers and texts)
+        and not any(n in (0, 1) or 200 <= n < 300 for n in numbers)
+        and not _WELL.search(texts[0])
+    )
+
+
 def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], resource: bool) -> Denial | None:
     """What a code or status word says: alone, little; it takes a word of failure or a message beside it."""
     held = value[key]
@@ -340,6 +376,8 @@ def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], re
     said = " ".join(text for text in speaks if isinstance(text, str))
     if isinstance(held, dict) and name in ("status", "result") and len(held) <= 6:
         found = _denied(held, False, "")
+        if found is None and not resource and len(value) <= 2 and _is_numbered_complaint(held):
+            return Denial(key, shown(held), 0.6)
         return Denial(f"{key}/{found.member}", found.shown, 0.8) if found else None
     if isinstance(held, bool):
         return Denial(key, "false", 0.9) if held is False and (said or name == "status") and not resource else None
@@ -354,6 +392,8 @@ def _code(name: str, key: str, value: dict[str, Json], names: dict[str, str], re
                 else None
             )
         number = int(word) if re.fullmatch(r"-?\d{1,9}", word) else None
+        if number is None and not resource and said and _tells(name, word, value):
+            return Denial(key, word, 0.6)
         if number is None:
             own = name in _OWN_ERROR_CODES and word and not _FINE.match(word)
             return Denial(key, word, 0.8) if own and not resource else None

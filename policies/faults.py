@@ -8,13 +8,14 @@ import re
 
 from discovery.exchange import Json
 from discovery.lexical import plain
-from policies.denial import IDENTITY, Denial, shown
+from policies.denial import IDENTITY, Denial, denial, shown
+from policies.signs import sign_of_text
 
-_FAULT_ROOT = re.compile(r"(?:^|[a-z])(?:Exception|Fault|Error)s?(?:Report|Response|Message|Info)?$")
+_FAULT_ROOT = re.compile(r"(?:^|[a-z])(?:(?:Exception|Fault|Error)(?:Report|Response|Message|Info)?|Errors)$")
 _BLUNT_TEXT = re.compile(
     r"\s*(?:error|err|failed|failure|fail|nok|ko|nack|fehler|erreur|erro|exception|invalid|denied"
     r"|rejected|refused)"
-    r"(?:\s*[:=;,|#!-]|\s+\(?\d|\s*$|\s(?=.{0,100}$))",
+    r"(?:\s*[:=;,|#!]|\s*-(?=[\s\d])|\s+\(?\d|\s*$|\s(?=.{0,100}$))",
     re.I,
 )
 
@@ -22,9 +23,23 @@ _BLUNT_TEXT = re.compile(
 def text_denial(text: str) -> Denial | None:
     """Return how a plain text denies success: it opens with a word of failure, and is short, as an answer is."""
     line = text.strip()
+    if "\n" in line and (pairs := _pairs(line)):
+        return denial(pairs, reading=False)
+    if len(line) <= 100 and _NUMBERED.match(line) and sign_of_text(line) is not None:
+        return Denial("text", shown(line), 0.6)
     if len(line) <= 300 and line.count("\n") <= 2 and _BLUNT_TEXT.match(line):
         return Denial("text", shown(line), 0.7)
     return None
+
+
+_NUMBERED = re.compile(r"-?\d{1,5}\s*[,:;|]\s*[^\W\d][^,;|]*$")
+_PAIR = re.compile(r"([\w.-]{1,60})\s*[=:]\s*(.*)")
+
+
+def _pairs(text: str) -> dict[str, Json]:
+    """A text of nothing but lines such as `Status=OK`; of any other, nothing."""
+    lines = [_PAIR.fullmatch(line.strip()) for line in text.split("\n")[:60] if line.strip()]
+    return {pair[1]: pair[2] for pair in lines if pair} if all(lines) else {}
 
 
 def listed_denial(value: Json) -> Denial | None:

@@ -273,6 +273,10 @@ def _weighed(
     if passing and (status in (409, 423, 400, 422) or denied):
         effect = Effect.NONE if status >= 400 or safe else Effect.UNKNOWN
         return reading(Outcome.TRANSIENT, effect, first[Sign.BUSY], 0.7, wait)
+    if denied and pace.wait is not None and _top(signs) in (None, Sign.INVALID, Sign.RULE, Sign.BUSY):
+        return reading(
+            Outcome.TRANSIENT, Effect.NONE if safe else Effect.UNKNOWN, "it asks to come back", 0.6, wait
+        )
     if status == 423 and pace.wait is not None:
         return reading(Outcome.TRANSIENT, Effect.NONE, "locked for now", 0.7, wait)
     if status not in (400, 422) and denied is None and fault != "client":
@@ -324,7 +328,8 @@ def _refusal(
     specific = [hint for hint in placed if hint.reason not in (Reason.OTHER, Reason.UNIQUE)]
     if Sign.EXISTS in first and not specific:
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.EXISTS]}", None, 0.8, hints)
-    if Sign.AUTH in first and not specific:
+    coded = bool(signs) and signs[0][0] is Sign.AUTH and _OF_WHO.fullmatch(signs[0][1]) is not None
+    if Sign.AUTH in first and (not specific or coded):
         return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {first[Sign.AUTH]}", None, 0.8, hints)
     unknown = any(said_reason(complaint.text) is Reason.UNKNOWN for complaint in complaints)
     if Sign.ABSENT in first and not placed and not unknown:
@@ -339,6 +344,8 @@ def _refusal(
     return Reading(Outcome.REFUSED, Effect.NONE, f"{said}: {words}" if words else said, None, 0.6, hints)
 
 
+_OF_WHO = re.compile(r"\S*(?:auth|token|key|credential|session|signature)\S*", re.I)
+"""A code about who is asking, whatever member its sentence names."""
 _PARTLY = re.compile(
     r"partial(?:ly)? (?:write|success|succeeded|failure|failed|written|applied|completed|processed"
     r"|import)|some (?:of the )?"

@@ -43,7 +43,10 @@ _DONE_LIST = re.compile(
     r"|added|completed))$"
 )
 _FAILED = re.compile(
-    r"^(?:error\w*|fail\w*|rejected|invalid|refused|denied|false|not_?\w+|http/[\d.]+ [45].*)$", re.I
+    r"^(?:error\w*|fail\w*|rejected|invalid(?:_\w+)?|refused|denied|false|not_?\w+|\w+_(?:failed"
+    r"|error|invalid|rejected)"
+    r"|http/[\d.]+ [45].*)$",
+    re.I,
 )
 _FINE = re.compile(
     r"^(?:ok|succe\w*|created|updated|deleted|done|complete\w*|accepted|queued|sent|processed|true|active|noop"
@@ -51,7 +54,8 @@ _FINE = re.compile(
     re.I,
 )
 _NAMED_LIST = re.compile(
-    r"^(?:failed|invalid|rejected|unsuccessful|unknown|notfound|missing|skipped|ignored|duplicate)[a-z]*s$"
+    r"^(?:(?:failed|invalid|rejected|unsuccessful|unknown|missing|skipped|ignored|duplicate)[a-z]*s"
+    r"|notfound[a-z]*)$"
 )
 """Lists that give what failed by its key alone: `invalid_emails`, `failed_ids`."""
 _WORD_LIST = re.compile(r"^(?:\w*(?:status|code|result)e?s?)$")
@@ -108,10 +112,14 @@ def verdicts_in(body: Body, anyway: bool) -> Iterator[tuple[list[Verdict], str]]
                 told = _told(child)
                 why = told.why or ("not processed" if unprocessed else "failed")
                 failures.append(replace(told, ok=False, retry=unprocessed or told.retry, why=why, place=where))
+        elif _FAILED_LIST.match(name) and isinstance(node, dict) and all(map(str.isdecimal, node)):
+            indexed += [Verdict(False, {"index": int(key)}, why=str(held)[:200]) for key, held in node.items()]
         elif name.endswith("error") and isinstance(node, dict):
             indexed += _indexed(node)
         elif isinstance(node, list) and node and all(isinstance(child, dict) for child in node):
             said = [replace(verdict_of(child), place=(*place, i)) for i, child in enumerate(node[:MAX_ITEMS])]
+            if not any(verdict.ok is False for verdict in said):
+                said = _contrasted(said)
             if any(verdict.ok is False or (verdict.ok is None and verdict.why) for verdict in said) or (
                 anyway and any(verdict.ok for verdict in said)
             ):
@@ -139,6 +147,39 @@ def verdicts_in(body: Body, anyway: bool) -> Iterator[tuple[list[Verdict], str]]
         yield failures + done, "split" if done else "failures"
 
 
+_NUMBERS = re.compile(r"^(?:s|sub|item|error|result|return|ret|err)?code$|^errno$|^ret$")
+_SAYINGS = re.compile(r"(?:msg|message|desc|description|text|info)$")
+
+
+def _contrasted(said: list[Verdict]) -> list[Verdict]:
+    """Tell failures by a number that is 0 where all went well, and not where something is said beside it."""
+    nodes = [
+        {plain(key): held for key, held in verdict.node.items()} if isinstance(verdict.node, dict) else {}
+        for verdict in said
+    ]
+    for name in [name for name in nodes[0] if _NUMBERS.match(name)]:
+        numbers = [str(node.get(name, "")).strip() for node in nodes]
+        if not all(re.fullmatch(r"-?\d{1,9}", number) for number in numbers) or len(set(numbers)) < 2:
+            continue
+        words = [
+            next((held for key, held in node.items() if _SAYINGS.search(key) and isinstance(held, str)), "")
+            for node in nodes
+        ]
+        if (
+            all(bool(text) or int(number) == 0 for number, text in zip(numbers, words, strict=True))
+            and "0" in numbers
+        ):
+            return [
+                replace(verdict, ok=True) if number == "0" else _told_of(verdict, number, text)
+                for verdict, number, text in zip(said, numbers, words, strict=True)
+            ]
+    return said
+
+
+def _told_of(verdict: Verdict, number: str, text: str) -> Verdict:
+    return replace(verdict, ok=False, why=f"{number}: {text}"[:200])
+
+
 def _words(place: Path, node: Json) -> list[Verdict]:
     """Verdicts that are bare words or statuses, listed or by key, some of which fail; else none."""
     held: list[tuple[str | int, Json]] = (
@@ -146,6 +187,12 @@ def _words(place: Path, node: Json) -> list[Verdict]:
     )
     said: list[Verdict] = []
     for key, word in held[:MAX_ITEMS]:
+        if isinstance(word, dict) and isinstance(node, dict):
+            verdict = verdict_of(word)
+            if verdict.ok is None and not verdict.why:
+                return []
+            said.append(replace(verdict, node=key, place=(*place, key)))
+            continue
         status = _http(word)
         known = isinstance(word, str) and (_FAILED_WORD.match(word) or _FINE.match(word))
         if status is None and not known:

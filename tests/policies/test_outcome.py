@@ -205,3 +205,77 @@ def test_one_success_among_a_thousand_equal_failures_of_an_error_is_seen():
     assert tells_of_success(told)
     assert not tells_of_success({"results": [failed] * 1000})
     assert tells_of_success({"results": [{"status": "failed"}] * 1000 + [{"status": "created"}]})
+
+
+# Answers that are no envelope: texts, lists, a fault for a root
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ERROR: no such user", "FAILED", "err 105, bad number", "401,Invalid user", "Status=INVALID\r\nDetail=x\r\n"],
+)
+def test_a_text_that_opens_with_a_word_of_failure_is_no_success(text):
+    told = classify(post(), Response(200, ((b"Content-Type", b"text/plain"),), text.encode()), NOW)
+
+    assert told.outcome in (Outcome.REFUSED, Outcome.VALIDATION)
+    assert told.effect is Effect.NONE
+
+
+@pytest.mark.parametrize(
+    "text", ["OK", "failure-prone", "id,error\n1,none\n", "OK: 83472", "Status=OK\r\nDetail=x\r\n"]
+)
+def test_a_text_that_only_holds_such_a_word_is_a_success(text):
+    told = classify(post(), Response(200, ((b"Content-Type", b"text/plain"),), text.encode()), NOW)
+
+    assert told.outcome is Outcome.SUCCESS
+
+
+def test_a_list_of_nothing_but_failures_is_no_success_where_the_request_lists_nothing():
+    assert (
+        read(200, {"messages": [{"status": "2", "error-text": "Missing to param"}]}).outcome is Outcome.VALIDATION
+    )
+    assert read(200, {"messages": [{"status": "0", "id": "m-1"}]}).outcome is Outcome.SUCCESS
+
+
+def test_a_job_that_failed_was_read_well_and_a_request_that_failed_was_not():
+    job = {"uid": 1, "status": "failed", "error": {"code": "x", "message": "no such index", "type": "y"}}
+
+    assert classify(Request("GET", b"/tasks/1"), answer(200, job), NOW).outcome is Outcome.SUCCESS
+
+
+def test_an_error_that_says_of_an_item_that_it_is_done_is_partial_and_one_that_names_failures_is_not():
+    request = post(b'{"items": [{"id": "a"}, {"id": "b"}]}')
+    told = [{"id": "a", "status": "success"}, {"id": "b", "status": "error", "message": "no"}]
+
+    assert read(400, {"items": told}, request=request).outcome is Outcome.PARTIAL
+    assert read(400, {"errors": told[1:]}, request=request).effect is Effect.NONE
+
+
+def test_words_of_a_part_that_was_done_leave_the_rest_in_doubt():
+    told = read(422, {"message": "partial write: field type conflict, dropped=1"})
+
+    assert (told.outcome, told.effect) == (Outcome.IN_DOUBT, Effect.UNKNOWN)
+
+
+def test_a_limit_on_how_much_there_may_be_is_not_waited_for():
+    assert read(403, {"message": "Quota exceeded for disks: already used 10 of 10"}).outcome is Outcome.REFUSED
+    assert read(403, {"message": "Quota exceeded: 100 requests per minute"}).outcome is Outcome.RATE_LIMITED
+
+
+def test_a_503_is_without_effect_only_where_its_header_says_when_to_come_back():
+    page = b"<html><title>503 Service Temporarily Unavailable</title></html>"
+
+    assert read(503, page).effect is Effect.UNKNOWN
+    assert read(503, {"error": "busy", "retry_after": 20}).effect is Effect.UNKNOWN
+    assert read(503, page, (b"Retry-After", b"20")).effect is Effect.NONE
+
+
+def test_names_seen_before_in_other_answers_do_not_hide_a_failed_item():
+    request = post(b'{"index": {"_id": "1"}}\n{"n": 1}\n{"index": {"_id": "2"}}\n{"n": "x"}\n', headers=())
+    bulk = {
+        "errors": True,
+        "items": [{"index": {"_id": "1", "status": 201}}, {"index": {"_id": "2", "status": 400}}],
+    }
+    read(200, {"lines": [{"index": 1, "sku": "a"}], "total": 3, "page": 1, "size": 1, "more": None})
+
+    assert read(200, bulk, request=request).outcome is Outcome.PARTIAL
