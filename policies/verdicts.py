@@ -153,11 +153,13 @@ _SAYINGS = re.compile(r"(?:msg|message|desc|description|text|info)$")
 
 def _contrasted(said: list[Verdict]) -> list[Verdict]:
     """Tell failures by a number that is 0 where all went well, and not where something is said beside it."""
+    first = said[0].node
+    named = [name for name in map(plain, first) if _NUMBERS.match(name)] if isinstance(first, dict) else []
     nodes = [
         {plain(key): held for key, held in verdict.node.items()} if isinstance(verdict.node, dict) else {}
-        for verdict in said
+        for verdict in (said if named else ())
     ]
-    for name in [name for name in nodes[0] if _NUMBERS.match(name)]:
+    for name in named:
         numbers = [str(node.get(name, "")).strip() for node in nodes]
         if not all(re.fullmatch(r"-?\d{1,9}", number) for number in numbers) or len(set(numbers)) < 2:
             continue
