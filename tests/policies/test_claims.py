@@ -334,7 +334,8 @@ def test_a_note_is_terminal(outcome: Outcome):
 # Every world
 #
 # Time is counted in ticks; a lease is two of them. Actors claim, mark, send, hear (or not), commit, die and
-# oversleep in every order; a sweeper notices silence, a person settles doubts truthfully. The upstream counts
+# oversleep in every order, ask again for what they were granted, go on without a caller and look into doubts; a
+# sweeper notices silence, a person (or a look) settles doubts truthfully. The upstream counts
 # effects, by key where it honours keys. What an actor knows is only what the rules told it. Worlds that no rule
 # can tell apart are one (`normal`), so their number is finite though time is not.
 
@@ -347,7 +348,7 @@ NOW = 100
 class Actor:
     """What one process knows: `until` is the end of the lease it was granted; `heard` what came of its sending."""
 
-    doing: str = "idle"  # idle, holds (nothing sent), may-send (marked), heard
+    doing: str = "idle"  # idle, holds (nothing sent), may-send (marked), heard, looks (into a doubt)
     fence: int = 0
     generation: int = 0
     until: float = 0.0
@@ -369,6 +370,7 @@ class Rules:
     change: Callable[..., tuple[Record | None, object]] = change
     window: float = 0.0  # of the upstream's key; 0: it honours none
     sends: bool = True
+    alone: bool = False  # actors also come without a caller, and look into doubts
 
 
 class Broken(AssertionError):
@@ -423,7 +425,10 @@ def normal(world: World) -> World:
     ]
     effects = tuple((rank[generation], seen, count) for generation, seen, count in world.effects)
     if record:
-        record = replace(record, fence=2, generation=rank[record.generation], attempt=0, doubt_since=0.0)
+        owner = "its holder" if record.owner else ""
+        record = replace(
+            record, fence=2, generation=rank[record.generation], attempt=0, doubt_since=0.0, owner=owner
+        )
     return World(record, tuple(sorted(actors, key=repr)), effects)
 
 
@@ -447,36 +452,53 @@ def later(world: World, rules: Rules) -> World:
 
 def steps(world: World, rules: Rules) -> Iterator[World]:
     record = world.record
+    quiet = all(actor.doing != "may-send" or actor.until <= NOW for actor in world.actors)
     yield later(world, rules)
     if record:
         yield replace(world, record=lapse(record, NOW))
         yield replace(world, record=hasten(record, NOW)[0])
         yield replace(world, record=cancel(record, NOW)[0])
-        # A person looks only when nobody can be sending any more.
-        if all(actor.doing != "may-send" or actor.until <= NOW for actor in world.actors):
+        if quiet:  # a person looks only then
             yield replace(world, record=resolve(record, any(world.effects), NOW)[0])
     for place, actor in enumerate(world.actors):
-        for after, acted in acts(replace(world, actors=()), actor, rules):
+        for after, acted in acts(replace(world, actors=()), actor, rules, quiet):
             actors = list(world.actors)
             actors[place] = acted
             yield replace(after, actors=tuple(actors))
 
 
-def acts(world: World, actor: Actor, rules: Rules) -> Iterator[tuple[World, Actor]]:
+def acts(world: World, actor: Actor, rules: Rules, quiet: bool) -> Iterator[tuple[World, Actor]]:
+    """`quiet`: nobody can be sending any more."""
     if actor.doing != "idle":
         yield world, Actor()  # it dies
     match actor.doing:
         case "idle":
             # The key's window less a lease: a request marked in time arrives in time (`Rules.window`).
             safe = max(0.0, rules.window - LEASE)
-            ask = Ask("fp", send=rules.sends, window=safe, lease=LEASE)
-            record, result = rules.claim(world.record, ask, NOW)
-            if isinstance(result, Granted):
-                mine = result.record
-                doing = "may-send" if mine.state is State.SENDING else "holds"
-                yield replace(world, record=record), Actor(doing, mine.fence, mine.generation, mine.lease_until)
-            else:
-                yield replace(world, record=record), actor
+            ask = Ask("fp", send=rules.sends, window=safe, lease=LEASE, owner="somebody")
+            yield from granted_or_not(world, actor, rules, ask)
+            if rules.alone:
+                yield from granted_or_not(world, actor, rules, replace(ask, settle=True))
+                if world.record:
+                    yield from granted_or_not(world, actor, rules, replace(ask, settle=True, alone=True))
+        case "holds" | "may-send" if world.record and actor.fence == world.record.fence and actor.until > NOW:
+            # The answer to its claim was lost, and it asks again.
+            mine = Ask("fp", send=rules.sends, lease=LEASE, owner=world.record.owner)
+            if not isinstance(rules.claim(world.record, mine, NOW)[1], Granted):
+                raise Broken("a holder was refused its own claim")
+        case _:
+            pass
+    match actor.doing:
+        case "looks":
+            sure = Change(State.SUCCEEDED, Outcome.SUCCESS, Effect.ALL, settles=True)
+            if any(world.effects):
+                yield from commit(world, actor, rules, sure)
+            elif quiet:  # absence counts only once nothing can arrive any more
+                yield from commit(world, actor, rules, Change(State.WAITING, not_before=NOW, settles=True))
+            for again in (0.0, NOW):
+                yield from commit(
+                    world, actor, rules, Change(State.IN_DOUBT, effect=Effect.UNKNOWN, not_before=again)
+                )
         case "holds":
             yield from mark(world, actor, rules, Effect.NONE)
         case "may-send" if actor.until > NOW:  # the wire refuses later ones
@@ -501,6 +523,19 @@ def acts(world: World, actor: Actor, rules: Rules) -> Iterator[tuple[World, Acto
         case "heard":
             yield from commit(world, actor, rules, Change(State.EXHAUSTED, Outcome.TRANSIENT, Effect.NONE))
             yield from mark(world, actor, rules, Effect.NONE)
+
+
+def granted_or_not(world: World, actor: Actor, rules: Rules, ask: Ask) -> Iterator[tuple[World, Actor]]:
+    record, result = rules.claim(world.record, ask, NOW)
+    after = replace(world, record=record)
+    if not isinstance(result, Granted):
+        yield after, actor
+        return
+    if ask.alone and world.record and result.record.generation != world.record.generation:
+        raise Broken("something was begun anew without a caller")
+    mine = result.record
+    doing = {State.SENDING: "may-send", State.IN_DOUBT: "looks"}.get(mine.state, "holds")
+    yield after, Actor(doing, mine.fence, mine.generation, mine.lease_until)
 
 
 def mark(world: World, actor: Actor, rules: Rules, before: Effect) -> Iterator[tuple[World, Actor]]:
@@ -534,8 +569,12 @@ KEPT = 4.0
     [
         (2, Rules(window=KEPT)),
         (2, Rules(window=KEPT, sends=False)),
+        (2, Rules(alone=True)),
         (3, Rules()),
         (3, Rules(sends=False)),
+        pytest.param(2, Rules(window=KEPT, alone=True), marks=pytest.mark.slow),
+        pytest.param(3, Rules(alone=True), marks=pytest.mark.slow),
+        pytest.param(3, Rules(window=KEPT, alone=True, sends=False), marks=pytest.mark.slow),
         pytest.param(3, Rules(window=KEPT), marks=pytest.mark.slow),
         pytest.param(3, Rules(window=KEPT, sends=False), marks=pytest.mark.slow),
     ],
@@ -583,12 +622,22 @@ def eternal_keys(record: Record | None, ask: Ask, now: float) -> tuple[Record | 
     return claim(record, replace(ask, window=ALWAYS), now)
 
 
+def begins_alone(record: Record | None, ask: Ask, now: float) -> tuple[Record | None, object]:
+    return claim(record, replace(ask, alone=False), now)
+
+
+def forgets_owners(record: Record | None, ask: Ask, now: float) -> tuple[Record | None, object]:
+    return claim(record, replace(ask, owner=""), now)
+
+
 MUTANTS = {
     "dropped fence": Rules(change=no_fence, window=KEPT),
     "unconditional complete": Rules(change=always_complete, window=KEPT),
     "mark after send": Rules(claim=unmarked_claim),
     "delete on exception": Rules(change=delete_on_exception),
     "a refusal forgets an earlier doubt": Rules(change=forgets_doubts, window=KEPT),
+    "something is begun without a caller": Rules(claim=begins_alone, alone=True),
+    "a lost answer costs a holder its claim": Rules(claim=forgets_owners),
     "keys last for ever": Rules(claim=eternal_keys, window=KEPT),
 }
 
