@@ -73,6 +73,10 @@ class ClusterLink:
     def connected(self) -> bool:
         return self._seed.connected
 
+    @property
+    def connections(self) -> int:
+        return sum(node.connections for node in self._nodes.values())
+
     async def do(self, *command: Argument) -> Any:
         """Send one command to its node and return its answer."""
         name = str(command[0])

@@ -91,6 +91,10 @@ class RedisLedger:
         await self._link.aclose()
         await self._firm.aclose()
 
+    @property
+    def epoch(self) -> int:
+        return self._firm.connections
+
     async def claim(
         self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
     ) -> Claimed:

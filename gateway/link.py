@@ -63,6 +63,7 @@ class Link:
         self._queue: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._flying: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._flushing = False  # the queue leaves at the end of this turn
+        self.connections = 0  # made so far: each may be to a store that was restarted, or to another
         self._line: _Line | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -168,6 +169,7 @@ class Link:
                 _set_error(future, failure)
         else:
             self._line = _Line(connection, self._flying, self._break)
+            self.connections += 1
             self._flush()
         finally:
             self._connecting = None

@@ -82,6 +82,11 @@ class Ledger(Protocol):
     A mutation that raised may or may not have taken place: the store's answer can be lost.
     """
 
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the store went away and came back, perhaps without its last writes."""
+        ...
+
     async def claim(
         self, call: str, about: About, ask: Ask, credentials: Headers = (), sent: Request | None = None
     ) -> Claimed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
@@ -63,7 +64,7 @@ from policies.claims import (
     State,
 )
 from policies.keys import replay_sign
-from policies.outcome import Outcome, Reading
+from policies.outcome import Effect, Outcome, Reading
 from policies.repair import NeedsInput
 from policies.reply import Reply
 from policies.retry import Budget
@@ -81,6 +82,12 @@ away. An engine restarts in one."""
 
 UNCONFIRMED = 5.0
 """Seconds after which a call goes on whose mark the store did not confirm: a replica is back in some."""
+
+REMEMBERED = 60.0
+"""Seconds a call that was sent is remembered beside the store: journals and replicas lag by a few."""
+
+REMEMBERED_AT_MOST = 20_000
+"""Calls remembered so: some 4 MB."""
 
 UNMARKED = "the store did not confirm the mark that it may be sent; nothing was sent"
 
@@ -136,6 +143,7 @@ class Runner:
         self._paces: dict[tuple[str, bytes], Pacer] = {}
         self._circuits: dict[str, Circuit] = {}
         self._budgets: dict[str, Budget] = {}
+        self._sent: OrderedDict[str, tuple[int, float]] = OrderedDict()  # see `_remember`
         self._renewal: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self.adopted: set[asyncio.Task[Any]] = set()
@@ -270,20 +278,24 @@ class Runner:
             if isinstance(claimed.result, Granted):
                 self.background(self._give_back(call.id, claimed.result.record))
                 raise
-        if isinstance(claimed.result, Granted):
-            record = claimed.result.record
-            told.say(
-                self._clock.now(),
-                "claim",
-                generation=record.generation,
-                attempt=record.attempt,
-                fence=record.fence,
-                resumed=claimed.result.resumed,
-            )
-            if call.prepared is not None and not claimed.result.resumed:
-                self._say_mended(call.prepared, told)
-            told.held = Held(record, before + action.ask.lease)
-            self._hold(call.id, told.held)
+        match claimed.result:
+            case Granted(record, resumed):
+                if record.fence == 1 and not resumed and self._was_sent(call.id):
+                    claimed = replace(claimed, forgotten=True)
+                if record.state is State.SENDING:
+                    self._remember(call.id, True)
+                told.say(
+                    self._clock.now(),
+                    "claim",
+                    generation=record.generation,
+                    attempt=record.attempt,
+                    fence=record.fence,
+                    resumed=resumed,
+                )
+                if call.prepared is not None and not resumed:
+                    self._say_mended(call.prepared, told)
+                told.held = Held(record, before + action.ask.lease)
+                self._hold(call.id, told.held)
         return claimed
 
     async def _ask(self, action: Claim, call: Call, about: About) -> Claimed:
@@ -327,6 +339,7 @@ class Runner:
             done = await self._insist(action, call, held, transcript)
         if isinstance(done, Kept):
             held.record = done.record
+            self._remember(call.id, done.record.effect is not Effect.NONE)
             held.until = before + wish.keep
             if self.on_wait is not None and (wish.not_before or done.record.news):
                 self.on_wait(call.id, wish.not_before)  # an end that is to be told: at once
@@ -344,6 +357,19 @@ class Runner:
             original=action.original,
             sent=action.sent,
         )
+
+    def _remember(self, call: str, sent: bool) -> None:
+        """Remember for a while what the store knows of a call: should it come back without, that is a doubt."""
+        self._sent.pop(call, None)
+        if sent:
+            self._sent[call] = (self.ledger.epoch, self._clock.monotonic() + REMEMBERED)
+            if len(self._sent) > REMEMBERED_AT_MOST:
+                self._sent.popitem(last=False)
+
+    def _was_sent(self, call: str) -> bool:
+        """Did we send it lately, to be kept by a store that went away since?"""
+        epoch, until = self._sent.get(call, (self.ledger.epoch, 0.0))
+        return epoch != self.ledger.epoch and self._clock.monotonic() < until
 
     async def _give_back(self, call: str, record: Record) -> None:
         """The mark that we may send is not confirmed, so nothing was sent: let the call wait a moment, for whoever

@@ -158,6 +158,8 @@ class _Kept:
 class MemoryLedger:
     """The `Ledger` port in memory: `policies.claims` and nothing else. Nothing expires; `clock` is the store's."""
 
+    epoch = 0
+
     def __init__(self, clock: Now) -> None:
         self._clock = clock
         self._calls: dict[str, _Kept] = {}

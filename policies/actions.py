@@ -89,6 +89,7 @@ class Claimed:
     items: bytes = b""
     original: Original | None = None
     sent: Request | None = None
+    forgotten: bool = False  # the store knows nothing of a step that we know was sent
 
 
 @constant
@@ -233,6 +234,7 @@ class Held:
     offset: float  # the ledger's time less our monotonic time
     reply: Response | None = None  # what the upstream said when it accepted the request
     fresh: bool = False  # the ledger knew nothing of the step
+    forgotten: bool = False  # though it was sent from here
     mended: Mended | None = None  # how what it sends was mended
 
     @property

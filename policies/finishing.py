@@ -17,10 +17,10 @@ from policies.actions import Call, Commit, Heard, Held, Life, Look, Send, Wait, 
 from policies.adapting import delivered, in_shape, original_of
 from policies.answers import deferred, doubtful
 from policies.batch import Item
-from policies.claims import LEASE, Change, Outdated, State, upstream_key
+from policies.claims import LEASE, Change, Outdated, State
 from policies.credentials import goes_on, keeping
 from policies.disposition import BACKOFF
-from policies.keys import with_key
+from policies.keys import key_for, with_key
 from policies.outcome import Effect, Outcome, Reading, classify
 from policies.partial import merge, unfinished
 from policies.reply import Reply
@@ -63,7 +63,7 @@ def finish(
         marked = yield from do(Commit(mark, f"sending {pending} items again", items=items_of(reading, "sending")))
         if isinstance(marked, Outdated):
             return None
-        key = upstream_key(call.id, held.record.generation, _name(reading))
+        key = key_for(call.id, held.record.generation, rules.idempotency, _name(reading))
         answer = yield from do(Send(with_key(rest, rules.idempotency, key)))
         attempts += 1
         tries += 1

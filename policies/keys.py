@@ -9,8 +9,9 @@ import orjson
 
 from discovery.body import read_body
 from discovery.exchange import Headers, Json, Request
+from policies.claims import upstream_key
 from policies.credentials import is_signed
-from policies.rules import Idempotency
+from policies.rules import Idempotency, Stores
 
 
 def with_key(request: Request, profile: Idempotency, key: str) -> Request:
@@ -31,6 +32,16 @@ def with_key(request: Request, profile: Idempotency, key: str) -> Request:
             return replace(request, target=request.target + joint + pair)
         case "body":
             return replace(request, body=_with_member(request.body, profile.name, key))
+
+
+def key_for(call: str, generation: int, profile: Idempotency, item: str = "") -> str:
+    """Return the key a generation's request goes out with.
+
+    An upstream that remembers every definite answer would tell the next generation what it told the last, so each
+    has a key of its own. One that remembers successes alone gets the same key for all: after an error it runs
+    anew, and what succeeded is replayed even where the store lost the record and the count of generations with it.
+    """
+    return upstream_key(call, 1 if profile.stores is Stores.SUCCESS else generation, item)
 
 
 def _with_member(body: bytes, name: str, key: str) -> bytes:

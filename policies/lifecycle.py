@@ -53,13 +53,12 @@ from policies.claims import (
     Record,
     Recorded,
     State,
-    upstream_key,
 )
 from policies.credentials import carried, goes_on, keeping
 from policies.disposition import Defer, Deliver, Doubt, GiveUp, Retry, Situation, decide
 from policies.doubt import resolvable, says_it_exists
 from policies.finishing import finish, go_on
-from policies.keys import with_credentials, with_key
+from policies.keys import key_for, with_credentials, with_key
 from policies.mending import asked, may_be_mended, mend, teach
 from policies.outcome import Effect, Outcome, Reading, classify
 from policies.polling import follow, handle_of
@@ -81,7 +80,7 @@ PLACE = 10.0
 
 LOST = "an earlier run sent it and its answer was lost"
 
-FORGOTTEN = "the store lost the record of a call that was under way"
+FORGOTTEN = "the store lost the record of a call that was sent"
 
 
 def life_of(call: Call, rules: Rules) -> Life[Reply]:
@@ -97,7 +96,7 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
         if isinstance(claimed, Reply):
             return claimed
         match claimed.record.state:
-            case _ if acted and claimed.fresh:
+            case _ if claimed.fresh and (acted or claimed.forgotten):
                 reply = yield from _forgotten(call, rules, claimed, patience_ends)
             case _ if claimed.record.some and claimed.reply is not None:
                 reply = yield from go_on(call, rules, claimed, claimed.reply, patience_ends)
@@ -113,7 +112,8 @@ def life_of(call: Call, rules: Rules) -> Life[Reply]:
 
 
 def _forgotten(call: Call, rules: Rules, held: Held, patience_ends: float) -> Life[Reply | None]:
-    """The store lost the record this life acted under (a failover, a restart): what was sent is in doubt."""
+    """The store lost the record under which this life, or one before it, acted (a failover, a restart): what was
+    sent is in doubt."""
     if held.record.state is not State.SENDING and not (yield from _mark(Effect.UNKNOWN)):
         return None
     return (yield from _doubt(call, rules, held, held.record.attempt, FORGOTTEN, None, patience_ends))
@@ -218,7 +218,9 @@ def _claim(call: Call, rules: Rules, patience_ends: float, deadline: float) -> L
                     request = mended.request if mended else call.request
                 asked_at = (record.not_before if record.state is State.IN_DOUBT else record.lease_until) - LEASE
                 fresh = not resumed and record.fence == 1
-                return Held(record, request, asked_at - moment.now, claimed.reply, fresh, mended)
+                return Held(
+                    record, request, asked_at - moment.now, claimed.reply, fresh, claimed.forgotten, mended
+                )
             case Recorded(record):
                 return recorded(call, record, claimed.reply, claimed.original)
             case Mismatch(record):
@@ -248,7 +250,7 @@ def _holding(call: Call, rules: Rules, held: Held, patience_ends: float, attempt
     keyed = rules.idempotency.carrier != "none"
     request = held.request
     if keyed:
-        request = with_key(request, rules.idempotency, upstream_key(call.id, held.record.generation))
+        request = with_key(request, rules.idempotency, key_for(call.id, held.record.generation, rules.idempotency))
     places_until = patience_ends if call.attended else patience_ends + PLACE
     before = held.record.effect  # of what was sent before
     doubted = held.record.doubted

@@ -207,6 +207,30 @@ async def test_nothing_more_is_sent_while_the_answer_before_is_owed_to_the_store
 
 
 @alive
+async def test_a_step_that_was_sent_is_in_doubt_where_the_store_came_back_without_it():
+    world = World(CREATED, CREATED)
+    await world.call()
+    world.ledger._calls.clear()
+    world.ledger.epoch += 1
+
+    reply = await world.call()
+
+    assert reply.outcome is Outcome.IN_DOUBT
+    assert "lost the record" in reply.answer.detail
+    assert len(world.upstream.sent) == 1
+
+
+@alive
+async def test_a_step_whose_record_expired_while_the_store_was_there_begins_anew():
+    world = World(CREATED, CREATED)
+    await world.call()
+    world.ledger._calls.clear()
+
+    assert (await world.call()).answer == CREATED
+    assert len(world.upstream.sent) == 2
+
+
+@alive
 async def test_nothing_is_sent_when_the_store_is_away():
     class Away(MemoryLedger):
         async def claim(self, *args, **options):

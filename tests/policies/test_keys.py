@@ -3,8 +3,8 @@
 import orjson
 
 from discovery.exchange import Request
-from policies.keys import differences, with_key
-from policies.rules import Idempotency
+from policies.keys import differences, key_for, with_key
+from policies.rules import Idempotency, Stores
 
 REQUEST = Request("POST", b"/charges?a=1", ((b"idempotency-key", b"mine"), (b"x", b"1")), b'{"amount":1}')
 
@@ -40,3 +40,11 @@ def test_differences_are_named_and_never_quoted():
 
 def test_the_same_bytes_under_other_headers_differ_in_headers():
     assert differences(REQUEST, Request("POST", b"/charges?a=1", (), REQUEST.body)) == ["headers"]
+
+
+def test_an_upstream_that_remembers_only_successes_gets_one_key_for_all_generations():
+    definite, success = Idempotency("header"), Idempotency("header", stores=Stores.SUCCESS)
+
+    assert key_for("call", 1, definite) != key_for("call", 2, definite)
+    assert key_for("call", 1, success) == key_for("call", 2, success) == key_for("call", 1, definite)
+    assert key_for("call", 2, success, "item") != key_for("call", 2, success)
