@@ -37,15 +37,16 @@ PATIENCE = 30.0
 
 
 def demo(as_json: AsJson = False) -> None:
-    """Show the main job in a minute, offline: a flaky upstream, a crash, a resume, and the proof."""
+    """Show the main job in a minute, offline: a flaky upstream, a crash, a resume, a drift, and the proof."""
     with tempfile.TemporaryDirectory(prefix="gimbal-demo-") as folder, ExitStack() as stack:
         story = Story(Path(folder), quiet=as_json)
         stack.callback(story.end)
         proof = tell(story)
     if as_json:
         put_json(proof)
-    if proof["doubled"] or proof["missing"]:
-        raise GimbalError("the demonstration went wrong: an effect is missing or doubled; please report it")
+    if proof["doubled"] or proof["missing"] or not proof["drift"]["whole"]:
+        wrong = "an effect is missing or doubled, or a drift was not answered"
+        raise GimbalError(f"the demonstration went wrong: {wrong}; please report it")
 
 
 @dataclass
@@ -179,6 +180,8 @@ def tell(story: Story) -> dict[str, Any]:
         if "status" in told:
             say(line_of(told))
 
+    level = survive(story)
+
     truth = story.effects()
     say("\nThe proof, as the shop counts it")
     rows = [
@@ -188,13 +191,51 @@ def tell(story: Story) -> dict[str, Any]:
     if not story.quiet:
         put_table(["what", "asked by workflow", "requests that reached the shop", "effects"], rows)
     counts = {kind: len(made) for kind, made in truth["effects"].items()}
-    say("\nThree runs, a lost answer, a rate limit, a kill -9: every effect exactly once.")
+    say("\nThree runs, a lost answer, a rate limit, a kill -9: every effect exactly once; and a field that moved.")
     return {
+        "drift": level,
         "effects": counts,
         "requests": truth["requests"],
         "doubled": [kind for kind, count in counts.items() if count > 1],
         "missing": [kind for kind in ("charges", "reservations", "mails") if not counts.get(kind)],
     }
+
+
+CUSTOMERS = range(1001, 1013)
+
+
+def survive(story: Story) -> dict[str, Any]:
+    """Let the shop rename a field under a workflow that reads it; return what the workflow saw of it."""
+    import httpx
+
+    say = story.say
+    say("\n5. A nightly workflow reads customers, by the field `email`. The shop releases a new version")
+    headers = {"Workflow-Type": "nightly-sync", "Workflow-Id": "sync-2026-11-22"}
+    with httpx.Client(base_url=f"{story.url}/shop", headers=headers, trust_env=False) as workflow:
+
+        def read() -> list[httpx.Response]:
+            return [workflow.get(f"/customers/{number}") for number in CUSTOMERS]
+
+        read()
+        read()
+        httpx.post(f"{story.shop_url}/release", trust_env=False)
+        answers = read()
+    raw: dict[str, Any] = httpx.get(f"{story.shop_url}/customers/{CUSTOMERS[-1]}", trust_env=False).json()
+    whole = ["email" in answer.json() for answer in answers]
+    after = whole.index(True) if True in whole else len(whole)
+    last = answers[-1]
+    say(f"   the shop answers    {json.dumps(raw)}")
+    say(f"   the workflow reads  {last.text}")
+    say(f"                       {last.headers['gimbal-outcome']}, level again after {after} answers")
+    say(indent("\n".join(_why(story, last.headers["gimbal-call"]))).rstrip())
+    return {"level_after": after, "whole": whole[-1]}
+
+
+def _why(story: Story, call: str) -> list[str]:
+    """Return the lines of the call's story that tell of the adaptation."""
+    lines = story.gimbal("call", call).splitlines()
+    at = next((number for number, line in enumerate(lines) if "was adapted" in line), len(lines))
+    return [line.strip() for line in lines[at : at + 2]]
 
 
 def line_of(told: dict[str, Any]) -> str:

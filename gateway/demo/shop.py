@@ -7,6 +7,7 @@ prints its base URL and serves until its standard input ends. `GET /effects` tel
 - `POST /charges`      honours Idempotency-Key; the first time, it charges and then hangs up without an answer.
 - `POST /reservations` is busy at first: 429 with Retry-After.
 - `POST /mails`        takes its time, knows no keys, and sends what it is told to send.
+- `GET /customers/7`   a customer, always the same; after `POST /release`, with a field under another name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 import json
 import sys
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 SLOW = 1.5
@@ -28,6 +30,7 @@ class Shop:
 
     effects: dict[str, list[Any]] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
+    released: bool = False
     _answers: dict[str, bytes] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -37,6 +40,11 @@ class Shop:
         """Return status, headers and body, or None: hang up."""
         if method == "GET" and path == "/effects":
             return 200, {}, json.dumps({"effects": self.effects, "requests": self.requests}).encode()
+        if method == "POST" and path == "/release":
+            self.released = True
+            return 204, {}, b""
+        if method == "GET" and path.startswith("/customers/"):
+            return 200, {}, json.dumps(self.customer(int(path.rpartition("/")[2]))).encode()
         kind = path.strip("/")
         self.requests[kind] = self.requests.get(kind, 0) + 1
         if method != "POST" or kind not in ("charges", "reservations", "mails"):
@@ -57,6 +65,17 @@ class Shop:
             if len(done) == 1:
                 return None
         return 201, {}, answer
+
+    def customer(self, number: int) -> dict[str, Any]:
+        """Return a customer in the shape of the latest release."""
+        digest = blake2b(str(number).encode(), digest_size=3).hexdigest()
+        email = "mail_address" if self.released else "email"
+        return {
+            "id": number,
+            "name": f"Ada {digest}",
+            email: f"{digest}@example.com",
+            "city": f"City {digest[:4]}",
+        }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

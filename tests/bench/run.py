@@ -12,6 +12,7 @@ BENCHES = {
     "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
     "memory": "memory of gateway and store over many calls that expire",
     "learning": "what learning costs a shape seen before and a new one, beside GenSON and orjson.loads",
+    "adaptation": "what an answer costs that is as pinned, that is adapted, and that is learned from",
     "outcomes": "what reading an answer costs, beside parsing it",
     "start": "how long `import gateway` and `gimbal --help` take",
 }
