@@ -23,6 +23,7 @@ import orjson
 
 from discovery import adapt
 from discovery.body import Kind, read_body
+from discovery.constant import constant
 from discovery.drift import drifts
 from discovery.drift_watch import Watch
 from discovery.edits import Edit, Lost, place_of
@@ -73,7 +74,7 @@ Key = tuple[str, str, tuple[str, ...], int]
 Where = tuple[str, Key]
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class _Look:
     """A delivered answer that is still to be learned from."""
 

@@ -163,7 +163,7 @@ class Commit(Action[ChangeResult]):
     sent: Request | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class Answered:
     """An answer in the shape its workflow was written for. `line` goes to the transcript where something was done;
     `broken` are places a person marked as required that are not there; `contract` is the revision known."""
@@ -176,7 +176,7 @@ class Answered:
     contract: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class Adapt(Action[Answered]):
     """Give a successful answer the shape that the call's workflow type is pinned to."""
 
