@@ -28,7 +28,7 @@ from policies.credentials import is_signed
 from policies.history import Memory
 from policies.lessons import Lessons
 from policies.outcome import Outcome
-from policies.repair import Evidence, FillField, NeedsInput, Repaired, ask, places_of, prepare, repair, starred
+from policies.repair import Evidence, FillField, NeedsInput, Repaired, ask, prepare, refutes, repair
 from policies.rules import Rules, UpstreamRules
 
 HISTORY = 200
@@ -122,8 +122,7 @@ class Mender:
         key = _place(call.request, rules.upstream)
         taught = self._lessons.setdefault(call.upstream, {}).get(key) or _new(key)
         setting = rules.upstream.adapt
-        touched = before is not None and _touches(before, hints)
-        if before is not None and touched:
+        if before is not None and _refuted(before, hints):
             self._set(
                 call.upstream,
                 key,
@@ -140,7 +139,9 @@ class Mender:
                 return replace(_mended(found, taught, before), last=True)
             self._set(call.upstream, key, lessons.suggested(taught, found.mends))
         taken = taught.taken.get(call.workflow[0])
-        asks = setting == "auto" or any(lessons.is_news(hint, call.request, taken) for hint in hints)
+        asks = setting == "auto" or any(
+            lessons.is_news(lessons.as_written(hint, before), call.request, taken) for hint in hints
+        )
         return ask(request, hints, evidence) if asks else None
 
     def taught(self, call: Call, rules: Rules, mended: Mended) -> None:
@@ -211,10 +212,8 @@ def _own(call: Call, taught: Lessons) -> Mended:
     return Mended(call.request, call.frozen, (), (why,), line, last=True)
 
 
-def _touches(mended: Mended, hints: Iterable[Hint]) -> bool:
-    """Does a refusal name what was mended?"""
-    changed = {place for mend in mended.mends for place in places_of(mend)}
-    return any((hint.where, starred(hint.pointer)) in changed for hint in hints)
+def _refuted(mended: Mended, hints: Iterable[Hint]) -> bool:
+    return any(refutes(hint, mend) for hint in hints for mend in mended.mends)
 
 
 def _instance(call: Call) -> str:

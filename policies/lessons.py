@@ -18,6 +18,7 @@ from discovery.exchange import Json, Request
 from discovery.hints import Hint, Reason
 from discovery.shape import Shape, merged, shape_of
 from policies import ladder
+from policies.actions import Mended
 from policies.ladder import Adapt, Rung, Standing
 from policies.repair import FillField, Mend, RenameField, SpellField, WriteField, starred
 
@@ -135,6 +136,14 @@ def is_news(hint: Hint, request: Request, taken: Shape | None) -> bool:
             return known is not None and here is not None and here.types <= known.types
         case _:
             return False
+
+
+def as_written(hint: Hint, before: Mended | None) -> Hint:
+    """Return a hint about a request that was mended, in the names its workflow has."""
+    for mend in before.mends if before else ():
+        if isinstance(mend, RenameField) and (mend.where, mend.after) == (hint.where, starred(hint.pointer)):
+            return replace(hint, pointer=mend.before)
+    return hint
 
 
 def accepted_request(lessons: Lessons, type: str, request: Request) -> Lessons:

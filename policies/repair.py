@@ -170,13 +170,21 @@ def ask(request: Request, hints: Sequence[Hint], evidence: Evidence = Evidence()
     return NeedsInput(tuple(_asked(request, hint, evidence) for hint in named)) if named else None
 
 
-def places_of(mend: Mend) -> frozenset[tuple[str, str]]:
-    """Return where a mend changes a request: a refusal that names one of these is about the mend."""
+def refutes(hint: Hint, mend: Mend) -> bool:
+    """Does a refusal say that a mend is wrong? That a renamed field has a wrong value says nothing of its name."""
+    where, place = hint.where, starred(hint.pointer)
     match mend:
-        case RenameField(where, before, after):
-            return frozenset({(where, before), (where, after)})
-        case WriteField(where, pointer) | SpellField(where, pointer) | FillField(where, pointer):
-            return frozenset({(where, pointer)})
+        case RenameField(at, before, after) if at == where:
+            unknown = hint.reason in (Reason.UNKNOWN, Reason.OTHER)
+            return (place == after and unknown) or (place == before and hint.reason is Reason.MISSING)
+        case WriteField(at, pointer):
+            return (at, pointer) == (where, place) and hint.reason in (Reason.TYPE, Reason.FORMAT)
+        case SpellField(at, pointer):
+            return (at, pointer) == (where, place) and hint.reason is Reason.ENUM
+        case FillField(at, pointer):
+            return (at, pointer) == (where, place)
+        case _:
+            return False
 
 
 def needs_input(needed: NeedsInput) -> Problem:

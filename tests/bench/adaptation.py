@@ -81,7 +81,9 @@ async def measured(times: int) -> list[tuple[str, float]]:
             rows.append((f"{what}, one field renamed", await world.mean(renamed, times)))
             began = process_time()
             await world.learn(renamed, 50)
-            rows.append(("learning from one while it is judged, off the path", 1e6 * (process_time() - began) / 50))
+            rows.append(
+                ("learning from one while it is judged, off the path", 1e6 * (process_time() - began) / 50)
+            )
     return rows
 
 

@@ -291,6 +291,30 @@ def test_where_the_upstream_turns_back_requests_go_out_as_written_and_the_lesson
     play(scene)
 
 
+def test_a_change_on_top_of_what_was_taught_is_asked_for_and_teaches_more(play, upstream):
+    def wants_text(order: Tree) -> Tree | None:
+        wanted = isinstance(order.get("quantity"), str)
+        return wants_quantity(order) or (
+            None if wanted else wrong("/quantity", "quantity must be a string", "type")
+        )
+
+    async def scene(shop: Shop) -> None:
+        await shop.order("before", qty=1)
+        upstream.refuses = wants_quantity
+        await shop.order("renamed", qty=2)
+        upstream.refuses = wants_text
+        stopped = await shop.order("retyped", qty=3)
+
+        await shop.edit(lessons.approved)
+        answer = await shop.order("retyped", qty=3)
+
+        assert stopped.json()["type"] == "/-/problems/needs-input"
+        assert answer.headers["Gimbal-Outcome"] == "success;attempts=1;adapted=2"
+        assert bodies(upstream)[-1] == {"quantity": "3"}
+
+    play(scene)
+
+
 def test_two_values_of_the_name_are_candidates_and_neither_is_sent(play, upstream):
     """A look-alike trap: the instance knows two customers, and the order says which of none."""
 
