@@ -7,6 +7,7 @@ what `/-/calls/{id}.json` shows, secrets hidden, and the reply's body as the ups
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime
 
@@ -47,7 +48,8 @@ class Callbacks:
                 await self._ledger.told(end, again=self._clock.now() + UNKNOWN)
                 return
             kind = f"call.{entry.record.state.value}"
-            await self._notices.enqueue(receiver, end, call, kind, body_of(entry, kind), int(call[:2], 16))
+            body = await asyncio.to_thread(body_of, entry, kind)  # bodies may be large
+            await self._notices.enqueue(receiver, end, call, kind, body, int(call[:2], 16))
         await self._ledger.told(end)
 
 
