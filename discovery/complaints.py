@@ -47,7 +47,8 @@ def complaints_of(value: Json) -> list[Complaint]:
 
 _MAPS_WORDS = (
     "errors error details detail fields params validation violations fielderrors formerrors modelstate invalid"
-    " validationerrors errordetails messages message invalidparams validationmessages problems failures"
+    " validationerrors errordetails errordetail messages message invalidparams validationmessages problems"
+    " failures"
 )
 _MAPS = frozenset(_MAPS_WORDS.split())
 _SURE_MAPS_WORDS = "fields params fielderrors formerrors modelstate validationerrors invalidparams"
@@ -58,7 +59,7 @@ _WHOLE_WORDS = (
     " request body"
 )
 _WHOLE = frozenset(_WHOLE_WORDS.split())
-_WHOLE_END = re.compile(r"(?:errors|violations|problems|issues)$")
+_WHOLE_END = re.compile(r"(?:errors?|violations|problems|issues)$")
 """A member of a mapping of places that lists complaints of the whole: `inputErrors`."""
 _SPOKEN_WORDS = (
     "text summary hint explanation diagnostics errors error errormessages errormessage messages"
@@ -69,7 +70,7 @@ _SPOKEN = frozenset(_SPOKEN_WORDS.split())
 """Members that hold an envelope's own sentences, listed or not: never a place in the request."""
 _ENVELOPE = re.compile(
     r"^(code|message|msg|status|statuscode|type|title|detail|details|instance|requestid|traceid|timestamp"
-    r"|success|ok"
+    r"|success|ok|messages"
     r"|errors?|errorcode|errormessage|errormessages|description|help|path|name|reason|data|params|documentationurl"
     r"|moreinfo|id|href|field|hint|result|fieldviolations|resource|index|domain|locations|extensions"
     r"|violations|issues"
@@ -144,6 +145,8 @@ class _Walk:
             }
         known = {plain(key): value for key, value in node.items()} if len(node) <= 60 else {}
         if not listed and self.is_map(node, known, under, depth):
+            if plain(under) == "modelstate":  # of a parameter by its name: `order.lines[0].sku` is of the body
+                node = {".".join(key.split(".")[1:]) or key: value for key, value in node.items()}
             self.places(node, prefix, codes, depth)
             return
         index = known.get("index")

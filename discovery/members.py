@@ -97,6 +97,10 @@ _NOISE_WORDS = (
 _NOISE = frozenset(_NOISE_WORDS.split())
 
 
+def _holds_errors(value: Json) -> bool:
+    return isinstance(value, dict) and bool(value.keys() & {"error", "errors"})
+
+
 def is_token(text: str) -> bool:
     """A code rather than a sentence: no spaces, ASCII, not long."""
     return len(text) <= 100 and text.isascii() and not re.search(r"\s", text)
@@ -130,7 +134,7 @@ def read_keys(
                 if (
                     name not in _ALLOWED
                     and not (name == "params" and "instancepath" in known)
-                    and (name not in _NOISE or (name == "data" and "errors" not in known))
+                    and (name not in _NOISE or (name == "data" and "errors" not in known) or _holds_errors(value))
                 ):
                     children.append((key, value))
     return texts, codes, children

@@ -42,7 +42,8 @@ _AFTER = re.compile(
 VERB = (
     r"(?:is|are|was|were|weren't|wasn't|must|should|can ?not|can'?t|may|has|have|needs|requires?|does|do|not"
     r"|out of|contains?"
-    r"|already|ist|sind|darf|muss|est|sont|n'est|ne|doit|es|son|debe|no|é|são|deve|não|too|missing|invalid(?=\W*$))(?!\w)"
+    r"|already|ist|sind|darf|muss|est|sont|n'est|ne|doit|es|son|debe|no|é|são|deve|não|too|missing"
+    r"|invalid(?=\W*$))(?!\w)"
 )
 _BEFORE = re.compile(
     rf"(?:^|: |/)\W*(?:the |your |an? |this |one of |either |both |das |der |die |el |la |le |los "
@@ -55,7 +56,8 @@ _BEFORE = re.compile(
 _ENDED = re.compile(rf"\s*(?:$|[.,;:!?)>\]'\"`]|in\b|and\b|or\b|{VERB})", re.I)
 _NOUNED = re.compile(
     rf"\b({_NAME}) (?:parameter|field|property|attribute|argument|param)\b (?:is|must|should|cannot|can't|was|may)"
-    rf"|(?<=field: )({_NAME})|\b(?:parameter|argument|property|attribute|param)s?\s*: *['\"]?({_NAME})['\"]?\s*$"
+    rf"|(?<=field: )({_NAME})|\b(?:parameter|argument|property|attribute"
+    rf"|param)s?\s*[:-] *['\"]?({_NAME})['\"]?\s*$"
     rf"|\b(?:contain|have|has|lacks?) (?:the |a )?(?:required )?(?:property|key|member|attribute) ['\"`]?({_NAME})"
     rf"|\b(?:on|for|of|in) (?:the )?(?:property|field|parameter|param|attribute|argument|column) ['\"`]?({_NAME})",
     re.I,
@@ -77,7 +79,7 @@ _NO_NAMES_WORDS = (
     " but because which only both either key column option feld das die der el la le campo champ"
 )
 NO_NAMES = frozenset(_NO_NAMES_WORDS.split())
-_FIELDS_TOO_WORDS = "name type value data url format key code title status user operation message"
+_FIELDS_TOO_WORDS = "name type value data url format key code title status user operation message input"
 FIELDS_TOO = frozenset(_FIELDS_TOO_WORDS.split())
 """Of those, the ones that fields are called by."""
 CODED = re.compile(

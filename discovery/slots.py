@@ -14,7 +14,7 @@ from functools import cached_property
 
 from discovery.body import Kind, form_tree, read_body, read_json
 from discovery.exchange import Json, Request
-from discovery.lexical import plain, words_of
+from discovery.lexical import plain, singular, words_of
 from discovery.pointer import Path, path_of
 
 MAX_SLOTS = 5_000
@@ -274,7 +274,7 @@ def _lacks(node: dict[str, Json], wanted: str) -> bool:
 
 def is_named_by(path: str, key: str) -> bool:
     words = [plain(word.partition(".")[0]) for word in path.split("/")[-3:]]
-    return plain(key) in words or plain(key) + "s" in words
+    return plain(key) in words or any(plain(key) == singular(word) for word in words)
 
 
 def values_like(slots: Slots, text: str) -> list[Path]:

@@ -270,7 +270,8 @@ def _weighed(
     if status in (403, 404, 405, 406, 410, 415, 501, 505):
         return reading(Outcome.REFUSED, Effect.NONE, _words(signs, complaints), 0.95)
     passing = Sign.BUSY in first and _leads(signs, Sign.BUSY)
-    if passing and (status in (409, 423, 400, 422) or denied):
+    placed = status in (400, 422) and any(complaint.path for complaint in complaints)
+    if passing and not placed and (status in (409, 423, 400, 422) or denied):
         effect = Effect.NONE if status >= 400 or safe else Effect.UNKNOWN
         return reading(Outcome.TRANSIENT, effect, first[Sign.BUSY], 0.7, wait)
     if denied and pace.wait is not None and _top(signs) in (None, Sign.INVALID, Sign.RULE, Sign.BUSY):
