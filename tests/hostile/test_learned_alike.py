@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 import gateway
-from tests.hostile.serving import PATIENCE, gimbal
+from tests.hostile.serving import PATIENCE, Serving, gimbal
 
 BASE_URL = "https://shop.example/v1"
 
@@ -20,23 +24,30 @@ class Shop(httpx.AsyncBaseTransport):
     """An API of three operations, in process."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path
-        if request.method == "POST":
-            return httpx.Response(201, json={"id": 7, **json.loads(await request.aread())})
+        status, told = self.told(request.url.path, await request.aread() or None)
+        return httpx.Response(status, json=told)
+
+    @staticmethod
+    def told(path: str, sent: bytes | None) -> tuple[int, Any]:
+        if sent is not None:
+            return 201, {"id": 7, **json.loads(sent)}
         if path.endswith("/orders"):
-            return httpx.Response(200, json={"data": [{"id": n, "state": "open"} for n in range(3)]})
-        return httpx.Response(200, json={"id": int(path.rsplit("/", 1)[1]), "state": "open", "note": None})
+            return 200, {"data": [{"id": n, "state": "open", "note": None} for n in range(3)]}
+        return 200, {"id": int(path.rsplit("/", 1)[1]), "state": "open", "note": None}
 
 
-def recorded(client: httpx.Client, log: list[dict[str, Any]], method: str, path: str, body: Any = None) -> None:
-    answer = client.request(method, BASE_URL + path, json=body)
+def recorded(
+    client: httpx.Client, log: list[dict[str, Any]], method: str, path: str, body: Any = None, at: str = BASE_URL
+) -> None:
+    """Ask through `client`, and record it as if `at` had been asked without a gateway."""
+    answer = client.request(method, path, json=body)
     assert answer.is_success, answer.text
     sent = answer.request
     log.append(
         {
             "api": "shop",
             "method": method,
-            "url": str(sent.url),
+            "url": at + path,
             "request_headers": dict(sent.headers),
             "request_body": sent.content.decode() or None,
             "status": answer.status_code,
@@ -51,7 +62,7 @@ def served(data: Path, recording: Path, first: int = 1, step: int = 1) -> None:
     """The life of one gateway: every `step`th call from the `first`, a recording of them, and a proper end."""
     log: list[dict[str, Any]] = []
     door = gateway.Transport({"shop": BASE_URL}, data=data, transports={"shop": Shop()})
-    with httpx.Client(transport=door) as client:
+    with httpx.Client(transport=door, base_url=BASE_URL) as client:
         for n in range(first, 13, step):
             recorded(client, log, "GET", f"/orders/{n}")
             recorded(client, log, "POST", "/orders", {"sku": f"ring-{n}", "count": n})
@@ -59,8 +70,8 @@ def served(data: Path, recording: Path, first: int = 1, step: int = 1) -> None:
     recording.write_text("".join(f"{json.dumps(line)}\n" for line in log))
 
 
-def learned_from(recordings: list[Path], data: Path) -> Any:
-    words = ["--upstream", "shop", "--base-url", BASE_URL, "--data", str(data)]
+def learned_from(recordings: list[Path], data: Path, base_url: str = BASE_URL) -> Any:
+    words = ["--upstream", "shop", "--base-url", base_url, "--data", str(data)]
     subprocess.run(
         gimbal("learn", *map(str, recordings), *words), capture_output=True, check=True, timeout=PATIENCE
     )
@@ -111,3 +122,55 @@ def test_two_gateway_processes_that_see_half_of_the_traffic_each_come_to_the_con
     assert [half.exitcode for half in halves] == [0, 0]
     assert learned_from(recordings, tmp_path / "elsewhere") == contract(data)
     assert kept(data)["paths"] == contract(data)["paths"]
+
+
+class Answering(BaseHTTPRequestHandler):
+    """The same API on a socket, and a recording of what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(Shop.told(self.path, None))
+
+    def do_POST(self) -> None:
+        self._answer(Shop.told(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _answer(self, told: tuple[int, Any]) -> None:
+        body = json.dumps(told[1]).encode()
+        self.send_response(told[0])
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_two_served_gateways_learn_together_what_a_shuffled_recording_of_both_teaches(
+    data: Path, tmp_path: Path
+) -> None:
+    shop = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=shop.serve_forever, daemon=True).start()
+    base_url = f"http://127.0.0.1:{shop.server_port}/v1"
+    log: list[dict[str, Any]] = []
+    with Serving({"shop": base_url}, data) as one, Serving({"shop": base_url}, data) as other:
+        for first, served_by in enumerate((one, other), 1):
+            with httpx.Client(base_url=f"{served_by.url}/shop", timeout=PATIENCE) as client:
+                for n in range(first, 25, 2):
+                    recorded(client, log, "GET", f"/orders/{n}", at=base_url)
+                    recorded(client, log, "POST", "/orders", {"sku": f"ring-{n}", "count": n}, at=base_url)
+                recorded(client, log, "GET", "/orders", at=base_url)
+        one.terminate()
+        other.terminate()
+    shop.shutdown()
+    random.Random(7).shuffle(log)
+    recording = tmp_path / "shop.jsonl"
+    recording.write_text("".join(f"{json.dumps(line)}\n" for line in log))
+
+    live = contract(data)
+
+    assert set(live["paths"]) == {"/orders", "/orders/{order_id}"}
+    assert live["components"]["schemas"].keys() >= {"Order"}
+    assert learned_from([recording], tmp_path / "elsewhere", base_url) == live
