@@ -41,7 +41,8 @@ def test_a_deferred_call_survives_the_death_of_gateway_and_engine_and_completes_
         with gateway.client(headers=CHARGE) as caller:
             deferred = caller.post("/shop/429:4,ok/charges", headers={"Prefer": "wait=0, respond-async"})
             assert deferred.status_code == 202
-            until(lambda: upstream.sendings["charge"] == 1)
+            call = deferred.headers["Gimbal-Call"]
+            until(lambda: gateway.said("call", call)[0]["state"] == "waiting")  # before that, it may be a doubt
         gateway.kill()
         kill_engine(data)
 
