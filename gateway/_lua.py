@@ -26,6 +26,9 @@ from __future__ import annotations
 
 from policies.claims import LEASE, LONGEST_KEPT, MARKERS
 
+FORMAT = 1
+"""Version of the rules: a record that others have to know more for says `format`, and theirs. None does yet."""
+
 RECENT = 1000
 """Calls a shard's `recent` remembers: as many as a person pages through, as one workflow lies in one shard."""
 
@@ -311,7 +314,9 @@ end
 
 local lines = '' -- of the transcript, where they were loaded too
 
-local function load(with_lines)
+-- A record that says more than these rules know is refused where it would be acted on; who looks through a
+-- shard passes it over.
+local function load(with_lines, passing)
   local record
   if with_lines then
     local stored = redis.call('HMGET', call, 'record', 'lines')
@@ -319,7 +324,12 @@ local function load(with_lines)
   else
     record, lines = redis.call('HGET', call, 'record'), ''
   end
-  return record and cmsgpack.unpack(record) or nil
+  record = record and cmsgpack.unpack(record) or nil
+  if record and (record.format or 1) > FORMAT then
+    if passing then return nil end
+    error(string.format('a record is of format %d; this version reads %d: upgrade', record.format, FORMAT), 0)
+  end
+  return record
 end
 
 -- What is written of a call leaves in one command: its record, and what was `put` beside it.
@@ -453,6 +463,7 @@ end
 def script(body: str) -> str:
     """Return a whole script: the shared text before `body`."""
     numbers = {
+        "FORMAT": FORMAT,
         "RECENT": RECENT,
         "NOTES": NOTES,
         "IDLE": IDLE,

@@ -505,7 +505,7 @@ DUE = Script(
 local now, ready = time(ARGV[1]), {}
 for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
   at(shard .. 'call:' .. member)
-  local old = load()
+  local old = load(false, true)
   local new = old and lapse(old, now)
   if new then
     keep(old, new, now)
@@ -524,7 +524,7 @@ TAKE = Script(
 local now, ready = time(ARGV[1]), {}
 for _, member in ipairs(redis.call('ZRANGE', shard .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
   at(shard .. 'call:' .. member)
-  local old = load()
+  local old = load(false, true)
   local new = old and lapse(old, now)
   if new then keep(old, new, now) end
   if not new or due(new) <= now then
@@ -551,7 +551,7 @@ local function add(key, wanted, most)
   for _, member in ipairs(redis.call('ZRANGE', shard .. key, top, '-inf', 'BYSCORE', 'REV')) do
     if #found == most then return end
     at(shard .. 'call:' .. member)
-    local record = load()
+    local record = load(false, true)
     if record and (not wanted or record.state == wanted) and earlier(record.created, member) then
       found[#found + 1] = {record.created, member}
     end

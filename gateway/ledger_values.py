@@ -94,7 +94,10 @@ def load_changed(kept: int, record: bytes | None) -> ChangeResult:
 
 
 def load_record(packed: bytes) -> Record:
-    return _RECORD.decode(packed)
+    try:
+        return _RECORD.decode(packed)
+    except msgspec.ValidationError as error:
+        raise LedgerUnavailable(f"a record says what this version does not know ({error}): upgrade") from error
 
 
 def load_times(packed: bytes) -> tuple[float, float]:

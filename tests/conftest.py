@@ -86,6 +86,22 @@ def data(kennel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
                 os.kill(engine.pid(), signal.SIGKILL)
 
 
+@pytest.fixture
+def small_disk(data: Path) -> Iterator[Path]:
+    """As `data`, on a disk of 4 MB."""
+    data.mkdir(mode=0o700)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(data)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield data
+    home = Home(data / "engine")
+    if home.lives():
+        os.kill(home.pid(), signal.SIGKILL)
+    subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
 def await_answer(url: str, held: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and held.poll() is None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,6 @@ from gateway import engine as module
 from gateway import engine_binary
 from gateway.engine import Engine
 from gateway.engine_binary import BUNDLED, find_binary
-from gateway.engine_home import Home
 from gateway.problems import EngineError
 
 ROOT = Path(__file__).parents[2]
@@ -251,21 +250,6 @@ def test_an_engine_that_hangs_is_named_and_not_doubled(data, monkeypatch):
 
 
 # Disk and journal
-
-
-@pytest.fixture
-def small_disk(data: Path) -> Iterator[Path]:
-    data.mkdir(mode=0o700)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(data)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield data
-    home = Home(data / "engine")
-    if home.lives():
-        os.kill(home.pid(), signal.SIGKILL)
-    subprocess.run(["umount", "--lazy", str(data)], check=True)
 
 
 def test_a_full_disk_is_named_and_nothing_acknowledged_is_lost_when_there_is_room_again(small_disk):

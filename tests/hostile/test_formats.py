@@ -1,4 +1,4 @@
-"""Two versions of what is stored, side by side: the older is read and finished, the newer refused, never misread."""
+"""Two versions of what is stored, side by side: the older is read and finished, the newer refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
@@ -17,13 +16,14 @@ import redis
 
 from discovery.exchange import Request
 from fixtures.upstreams.counting import Counting
-from gateway import _lua, ledger, ledger_values
+from gateway import ledger_values
+from gateway.identity import fingerprint
 from gateway.ledger import RedisLedger
-from gateway.link import Link, Script
+from gateway.ledger_values import call_key
+from gateway.link import Link
 from gateway.ports import About
 from gateway.vault import Vault
-from policies.claims import Ask, Change, State, StepKey, call_id
-from policies.outcome import Effect
+from policies.claims import Ask, Change, Granted, State, StepKey, call_id
 from tests.hostile.serving import Serving, emptied, until
 
 OLDER = json.loads(Path("fixtures/ledger/format-1.json").read_text())
@@ -104,3 +104,60 @@ def test_what_an_older_version_left_is_read_and_finished(gateway, engine_url, up
     assert sent.keys() == {"refused", "waits", "waits-keyed", "held-keyed"}
     assert {step: sent[step].headers["idempotency-key"] for step in OLDER["keys_sent"]} == OLDER["keys_sent"]
     assert all(request.body == step.encode() for step, request in sent.items())
+
+
+def act_on_newer(gateway: Serving, upstream: Counting) -> httpx.Response:
+    """Give the sweeper and a caller the chance to act on the step `charge`; return what the caller is told."""
+    gateway.start()
+    told = post(gateway, "/shop/ok/things", "charge")
+    other = post(gateway, "/shop/ok/things", "other")  # of the same shard
+    until(lambda: upstream.effects["put off"] == 1)  # so the sweeper went through the shard
+
+    assert other.status_code == 201
+    assert upstream.sendings["charge"] == 0
+    return told
+
+
+def put_off(url: str, step: str) -> None:
+    """Leave a step that is due."""
+
+    async def leave() -> None:
+        ours = RedisLedger(Link(url), Vault([b64decode(OLDER["key"])]))
+        key = StepKey("default", "order-1", step)
+        headers = ((b"x-ref", step.encode()), (b"content-type", b"text/plain"))
+        request = Request("POST", b"/ok/things", headers, step.encode())
+        granted = await ours.claim(
+            call_id(key),
+            About(key, "shop", "POST /ok/things", request),
+            Ask(fingerprint("shop", request), send=True),
+        )
+        assert isinstance(granted.result, Granted)
+        await ours.change(call_id(key), 1, Change(State.WAITING, not_before=1.0))
+        await ours.aclose()
+
+    asyncio.run(leave())
+
+
+def test_a_request_of_a_newer_format_is_refused_loudly(gateway, engine_url, upstream, monkeypatch):
+    put_off(engine_url, "put off")
+    monkeypatch.setattr(ledger_values, "_FORMAT", b"\x02")
+    put_off(engine_url, "charge")
+
+    told = act_on_newer(gateway, upstream)
+
+    assert told.status_code == 503
+    assert "of format 2; this version reads 1: upgrade" in told.json()["detail"]
+
+
+def test_a_record_of_newer_rules_is_refused_loudly_and_nothing_else_is(gateway, engine_url, upstream):
+    put_off(engine_url, "put off")
+    put_off(engine_url, "charge")
+    with redis.Redis.from_url(engine_url) as store:
+        call = call_key(call_id(StepKey("default", "order-1", "charge")))
+        record = msgspec.msgpack.decode(store.hget(call, "record"))
+        store.hset(call, "record", msgspec.msgpack.encode({**record, "format": 2, "state": "napping"}))
+
+    told = act_on_newer(gateway, upstream)
+
+    assert told.status_code == 503
+    assert "of format 2; this version reads 1: upgrade" in told.json()["detail"]

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from fixtures.upstreams.counting import Counting
+from gateway.engine import ROOM
 from gateway.engine_binary import find_binary
 from gateway.engine_home import Home
 from tests.hostile.serving import Serving, process, until
+
+BODY = b"x" * 200_000
+"""Few of them fill a small disk."""
 
 
 @pytest.fixture
@@ -55,9 +60,9 @@ def store(kennel: Path, tmp_path: Path) -> Iterator[Store]:
     store.kill()
 
 
-def post(gateway: Serving, path: str, step: str) -> httpx.Response:
+def post(gateway: Serving, path: str, step: str, body: bytes = b"") -> httpx.Response:
     with gateway.client(headers={"Workflow-Id": "w", "Workflow-Step": step, "X-Ref": step}) as caller:
-        return caller.post(f"/shop/{path}")
+        return caller.post(f"/shop/{path}", content=body)
 
 
 def test_a_store_that_is_away_means_that_nothing_is_sent(store, upstream, tmp_path):
@@ -88,6 +93,44 @@ def test_an_answer_that_came_while_the_store_was_away_is_recorded_when_it_is_bac
     assert "Idempotent-Replayed" in again.headers
     assert again.content == first.content
     assert upstream.effects == {"charge": 1}
+
+
+def test_a_store_that_forgot_the_scripts_is_told_them_again(store, upstream, tmp_path):
+    with Serving({"shop": upstream.url}, tmp_path, store.url) as gateway:
+        post(gateway, "ok/charges", "one")
+        with redis.Redis.from_url(store.url) as client:
+            client.script_flush()
+        two = post(gateway, "ok/charges", "two")
+
+    assert two.status_code == 201
+    assert upstream.effects == {"one": 1, "two": 1}
+
+
+def test_a_full_disk_is_said_to_callers_and_nothing_is_lost_or_doubled(small_disk, upstream):
+    """Bodies fill the disk until no mark can be written any more; then there is room again."""
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(2 * ROOM))
+    told: dict[str, httpx.Response] = {}
+    with Serving({"shop": upstream.url}, small_disk) as gateway:
+        with gateway.client() as anybody:
+            for number in count():
+                told[f"s{number}"] = answer = post(gateway, "ok/charges", f"s{number}", BODY)
+                if answer.status_code != 201 and "disk is full" in anybody.get("/-/ready").text:
+                    break
+        sent = upstream.sendings.total()
+        refused = post(gateway, "ok/charges", "while full")
+        assert upstream.sendings.total() == sent
+        filler.unlink()
+        until(lambda: post(gateway, "ok/charges", "room again").status_code == 201)
+        again = {step: post(gateway, "ok/charges", step, BODY) for step in told}
+
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "/-/problems/ledger-unavailable"
+    assert int(refused.headers["Retry-After"]) > 0
+    acknowledged = [step for step, answer in told.items() if answer.status_code == 201]
+    assert len(acknowledged) > 3
+    assert all(again[step].content == told[step].content for step in acknowledged)
+    assert set(upstream.effects.values()) == {1}
 
 
 def test_an_engine_that_is_killed_under_load_loses_nothing_that_was_acknowledged(data, upstream):
