@@ -54,7 +54,7 @@ def share(paths: dict[str, Any]) -> dict[str, Any]:
         _refer(schema, given)
     for holder in (paths, shared):
         _map(holder, shared)
-    return dict(sorted(shared.items()))
+    return {name: {"title": name, **schema} for name, schema in sorted(shared.items())}
 
 
 def share_parameters(paths: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Contracts as OpenAPI 3.1 documents, and documents (OpenAPI 2 and 3) as paths the traffic is held against.
+"""Evidence as an OpenAPI 3.1 document that reads like one a person wrote.
 
 What `document()` writes always passes openapi-spec-validator: a fault there is a bug of ours, and `faults()` asks
-for it. Objects that are the same in several places become shared components, named after the key they stand under.
+for it. `discovery.schema` says what is claimed, `discovery.wording` and `discovery.components` what it is called.
 """
 
 from __future__ import annotations
