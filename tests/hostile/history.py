@@ -64,6 +64,13 @@ class Served:
     number: int
     fates: dict[str, Counter[str]] = field(default_factory=lambda: {"directly": Counter(), "gateway": Counter()})
     examples: dict[str, str] = field(default_factory=dict)
+    breaches: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """A success holds no errors, though many documents have one schema for both."""
+        for model in (self.operation.before, self.operation.after):
+            for name in ("error", "errors"):
+                model.fields.pop(name, None)
 
     @property
     def name(self) -> str:
@@ -180,8 +187,8 @@ def fate(served: Served, thing: int, answer: httpx.Response) -> tuple[str, str]:
         loud = answer.headers.get("content-type", "").startswith("application/problem+json") or said
         return ("told" if loud else "refused"), f"status {answer.status_code}"
     value = answer.json()
-    if broken := breaches(served.operation.before, value):
-        return ("told" if said else "fails"), broken[0]
+    if found := breaches(served.operation.before, value):
+        return ("told" if said else "fails"), found[0]
     truth = relied_on(served.operation.before, served.value(thing, new=False))
     read = relied_on(served.operation.before, value)
     raw = relied_on(served.operation.before, served.value(thing, new=True))
@@ -189,6 +196,13 @@ def fate(served: Served, thing: int, answer: httpx.Response) -> tuple[str, str]:
         if place in truth and held != truth[place] and raw.get(place) != held:
             return "wrong", f"{place} is {held!r}, was {truth[place]!r}"
     return ("adapted" if "adapted=" in outcome else "passes"), ""
+
+
+def broken(served: Served, answer: httpx.Response) -> int:
+    """Return how many of the consumer's assertions an answer breaks, each place once; a refusal breaks one."""
+    if answer.status_code >= 300:
+        return 1
+    return len(set(breaches(served.operation.before, answer.json())))
 
 
 async def live(play: Play, data: Path) -> set[str]:
@@ -211,8 +225,11 @@ async def live(play: Play, data: Path) -> set[str]:
 
         async def before(served: Served, number: int) -> None:
             _, answer = await call(served, number, "old")
-            assert answer.status_code < 300, (served.name, answer.status_code, answer.text[:300])
-            assert not (broken := breaches(served.operation.before, answer.json())), (served.name, broken)
+            if answer.status_code >= 300:  # its model draws answers that speak of failure
+                print(f"left out: {served.name}: {answer.status_code} {answer.text[:120]}", file=sys.stderr)
+                play.served.remove(served)
+                return
+            assert not (found := breaches(served.operation.before, answer.json())), (served.name, found)
 
         async def after(served: Served, number: int) -> None:
             thing, answer = await call(served, number, "new")
@@ -220,11 +237,12 @@ async def live(play: Play, data: Path) -> set[str]:
                 plain = await straight.send(play.expect(served, thing))
                 for side, told in (("gateway", answer), ("directly", plain)):
                     came, why = fate(served, thing, told)
+                    served.breaches[side] += broken(served, told)
                     served.fates[side][came] += 1
                     served.examples.setdefault(f"{side} {came}", why)
 
         for number in range(PINNED):
-            await asyncio.gather(*(before(served, number) for served in play.served))
+            await asyncio.gather(*(before(served, number) for served in list(play.served)))
         play.new = True
         for number in range(DRIFTED):
             await asyncio.gather(*(after(served, number) for served in play.served))
@@ -245,7 +263,9 @@ def main() -> None:
     parser.add_argument("old")
     parser.add_argument("new")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--operations", type=int, default=40, help="play the first so many that changed")
+    parser.add_argument("--operations", type=int, default=40, help="play the first so many")
+    parser.add_argument("--only", default="", help="play those whose path this pattern is found in")
+    parser.add_argument("--data", type=Path, help="a new directory for the store, to be looked at afterwards")
     options = parser.parse_args()
     scorer = loaded(options.scorer)
     events = [
@@ -254,36 +274,38 @@ def main() -> None:
         if (one["spec_before"], one["spec_after"]) == (options.old, options.new)
     ]
     (world,) = scorer.make_worlds(options.corpus, events, options.seed, 1, 3)
-    play = Play([Served(scorer, one, number) for number, one in enumerate(world.operations[: options.operations])])
+    played = [one for one in world.operations if re.search(options.only, one.path)][: options.operations]
+    play = Play([Served(scorer, one, number) for number, one in enumerate(played)])
     learner.FLUSH = 0.5
     with tempfile.TemporaryDirectory(prefix="history-") as folder:
-        told = asyncio.run(live(play, Path(folder)))
+        told = asyncio.run(live(play, options.data or Path(folder)))
     totals: dict[str, Counter[str]] = {"directly": Counter(), "gateway": Counter()}
-    print("| operation | what changed | without a gateway | through it |\n|---|---|---|---|")
+    print("| operation | what changed | without a gateway | through it | assertions that fail |")
+    print("|---|---|---|---|---|")
     for served in play.served:
         cells = []
         for side, fates in served.fates.items():
-            worst = _verdict(fates, side, unnamed(served.name) in told)
-            totals[side][worst] += 1
+            verdicts = _verdicts(fates, side, unnamed(served.name) in told)
+            totals[side][next(iter(verdicts))] += 1
             why = next((w for k, w in served.examples.items() if k.startswith(side) and w), "")
-            cells.append(f"{worst}{f' ({why})' if why else ''}")
+            counts = ", ".join(f"{word} {count}" for word, count in verdicts.items())
+            cells.append(f"{counts if len(verdicts) > 1 else next(iter(verdicts))}{f' ({why})' if why else ''}")
         changed = Counter(change.kind for change in served.operation.changes)
         kinds = ", ".join(f"{kind}{f' x{count}' if count > 1 else ''}" for kind, count in changed.items())
-        print(f"| `{served.name}` | {kinds or 'nothing'} | {cells[0]} | {cells[1]} |")
+        fails = f"{served.breaches['directly']} -> {served.breaches['gateway']}"
+        print(f"| `{served.name}` | {kinds or 'nothing'} | {cells[0]} | {cells[1]} | {fails} |")
     for side, counted in totals.items():
         print(f"\n{side}: " + ", ".join(f"{verdict} {count}" for verdict, count in counted.most_common()))
 
 
-def _verdict(fates: Counter[str], side: str, drift_told: bool) -> str:
-    """The worst of what the calls met; what was refused by the upstream itself is loud anyway."""
-    if fates["wrong"]:
-        return "wrong"
-    if fates["fails"]:
-        return "fails" if side == "directly" else "told as drift" if drift_told else "broken"
-    for word in ("refused", "told", "adapted", "passes"):
-        if fates[word]:
-            return word
-    return "passes"
+WORST_FIRST = ("wrong", "broken", "fails", "told as drift", "refused", "told", "adapted", "passes")
+
+
+def _verdicts(fates: Counter[str], side: str, drift_told: bool) -> dict[str, int]:
+    """Return what the calls met, the worst first; what was refused by the upstream itself is loud anyway."""
+    silent = "fails" if side == "directly" else "told as drift" if drift_told else "broken"
+    named = {silent if word == "fails" else word: count for word, count in fates.items()}
+    return {word: named[word] for word in WORST_FIRST if word in named}
 
 
 if __name__ == "__main__":
