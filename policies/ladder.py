@@ -24,7 +24,8 @@ PROVING = 5
 """Adapted calls that must have done well before it holds for all."""
 
 CANARIES = 5
-"""Instances a canary holds for, the first that come: enough to tell, few enough to mend by hand."""
+"""Instances a canary holds for once `PROVING` of its calls did well, the first that came. Until then it holds for
+whoever comes: an instance that calls but once would prove nothing."""
 
 WORSE = 3
 """Failures of adapted calls without which nothing is taken back: one or two are any API's noise."""
@@ -115,7 +116,8 @@ def applies(standing: Standing, instance: str, adapt: Adapt | None = None) -> bo
         case Rung.AUTO:
             return True
         case Rung.CANARY:
-            return instance in standing.instances[:CANARIES] or len(standing.instances) < CANARIES
+            unproved = standing.adapted.all - standing.adapted.bad < PROVING
+            return unproved or len(standing.instances) < CANARIES or instance in standing.instances
         case _:
             return False
 

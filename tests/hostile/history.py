@@ -241,11 +241,18 @@ async def live(play: Play, data: Path) -> set[str]:
                     served.fates[side][came] += 1
                     served.examples.setdefault(f"{side} {came}", why)
 
+        async def learned() -> None:
+            """Give learning the time that it would have: hours of calls are made in seconds."""
+            if transport._gateway is not None:
+                await transport._gateway.adapter.learn()
+
         for number in range(PINNED):
             await asyncio.gather(*(before(served, number) for served in list(play.served)))
+            await learned()
         play.new = True
         for number in range(DRIFTED):
             await asyncio.gather(*(after(served, number) for served in play.served))
+            await learned()
     settings = load(None, {("data",): ("--data", str(data)), ("upstreams", "api", "base_url"): ("", "http://api")})
     async with open_contracts(settings) as contracts:
         changes = await judge(contracts, "api")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -14,6 +15,7 @@ from policies.ladder import (
     PROVING,
     QUORUM,
     WORSE,
+    Fared,
     Rung,
     Standing,
     accepted,
@@ -78,8 +80,20 @@ def test_one_instance_alone_proves_nothing_for_the_others():
     assert standing.rung is Rung.CANARY
 
 
-def test_a_canary_holds_for_the_first_few_instances_alone():
+def test_a_canary_holds_for_whoever_comes_until_enough_calls_did_well():
+    met = reduce(seen, [f"order-{at}" for at in range(CANARIES + 3)], Standing(Rung.CANARY))
+
+    proved = met
+    for _ in range(PROVING):
+        assert applies(proved, "an order that calls but once")
+        proved = told(proved, adapted=True, well=True)
+
+    assert proved.rung is Rung.AUTO
+
+
+def test_once_its_calls_did_well_a_canary_holds_for_the_first_few_instances_alone():
     standing = reduce(seen, [f"order-{at}" for at in range(CANARIES + 3)], Standing(Rung.CANARY))
+    standing = replace(standing, adapted=Fared(0, PROVING))
 
     held = [applies(standing, f"order-{at}") for at in range(CANARIES + 3)]
 
