@@ -15,8 +15,9 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 
-from tests.hostile.soak.crashes import SCENARIOS, Scenario, Tally, boundaries, deaths
+from tests.hostile.soak.crashes import SCENARIOS, Scenario, Tally, Trial, boundaries, trials
 from tests.hostile.soak.soak import Report, soak
 from tests.hostile.soak.world import a_world
 
@@ -27,26 +28,34 @@ CRASHES = 1 / 3
 async def crashes(seconds: float, seed: int) -> tuple[Tally, dict[str, str]]:
     """Die at each boundary of each scenario, then at pairs, until the time is up."""
     until = asyncio.get_running_loop().time() + seconds
-    total, told = Tally(), {}
     dice = random.Random(seed)
+    tallies = {scenario.name: Tally() for scenario in SCENARIOS}
+
     async with a_world("no") as world:  # what is killed here is never the engine
-        found: list[tuple[Scenario, list[tuple[int, int]]]] = []
+
+        async def die(scenario: Scenario, at: tuple[int, ...], trace: bool) -> Tally:
+            tally = await Trial(world, scenario).die(at, trace)
+            tallies[scenario.name].add(tally)
+            return tally
+
+        singles, total, told = [], Tally(), {}
         for scenario in SCENARIOS:
             count = len(await boundaries(world, scenario))
-            tally = await deaths(world, scenario, ((at,) for at in range(1, count + 1)), trace=True, until=until)
-            told[scenario.name] = f"{tally.kills} of {count} boundaries"
-            found.append((scenario, tally.pairs))
-            total.add(tally)
+            singles += [(scenario, (at,)) for at in range(1, count + 1)]
+        dice.shuffle(singles)  # where the time is short, all scenarios have their share
+        total.add(await trials((partial(die, *single, True) for single in singles), until))
+        for scenario in SCENARIOS:
+            every = sum(one is scenario for one, _ in singles)
+            told[scenario.name] = f"{tallies[scenario.name].kills} of {every} boundaries"
             say(f"  {scenario.name}: {told[scenario.name]}")
-        for scenario, pairs in found:
-            dice.shuffle(pairs)
-            left = until - asyncio.get_running_loop().time()
-            share = asyncio.get_running_loop().time() + left / (len(found) - found.index((scenario, pairs)))
-            tally = await deaths(world, scenario, pairs, until=share)
-            if tally.trials:
-                told[scenario.name] += f", {tally.trials} of {len(pairs)} pairs of edges"
-                say(f"  {scenario.name}: {told[scenario.name]}")
-            total.add(tally)
+        pairs = [(scenario, pair) for scenario in SCENARIOS for pair in tallies[scenario.name].pairs]
+        dice.shuffle(pairs)
+        begun = {name: tally.trials for name, tally in tallies.items()}
+        total.add(await trials((partial(die, *pair, False) for pair in pairs), until))
+        for name, tally in tallies.items():
+            every = sum(scenario.name == name for scenario, _ in pairs)
+            told[name] += f", {tally.trials - begun[name]} of {every} pairs of edges"
+            say(f"  {name}: {told[name]}")
     return total, told
 
 

@@ -221,6 +221,7 @@ class World:
     engine: Engine
     upstream: Counting
     running: list[Running] = field(default_factory=list)
+    taught: bool = False  # does the engine know the gateway's scripts?
     _nursery: asyncio.subprocess.Process | None = None
     _born: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _ended: dict[int, asyncio.Future[int]] = field(default_factory=dict)
