@@ -16,11 +16,13 @@ Children die with this process, and this process with its parent.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
 import os
 import select
+import signal
 import sys
 from typing import Any
 
@@ -57,12 +59,19 @@ def fork(order: dict[str, Any]) -> int:
         os._exit(code)
 
 
+def _say_tasks(*_: Any) -> None:
+    """Say what every task of the gateway waits for."""
+    for task in list(asyncio.tasks._all_tasks):  # type: ignore[attr-defined]
+        task.print_stack(file=sys.stderr)
+
+
 def _become(order: dict[str, Any]) -> None:
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     out = os.open(order["out"], APPEND, 0o600)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    signal.signal(signal.SIGUSR1, _say_tasks)
     if order.get("mutant"):
         MUTANTS[order["mutant"]]()
     if order.get("at") or order.get("trace"):

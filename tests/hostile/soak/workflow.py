@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time as clock
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ AGAIN = frozenset({"in-progress", "deferred", "ledger-unavailable", "exhausted",
 
 AWAY = frozenset({"ledger-unavailable", "in-progress"})
 """What a repeat of a finished step may be told for a moment: the store is away, or its look-up is under way."""
+
+LONG = 10.0
+"""Seconds a call may be put off before we lose patience: the pauses of what nobody waits for grow to minutes."""
 
 SUCCESS = {"shop": (200, 201), "till": (200, 201), "desk": (200, 201), "shelf": (200,)}
 """What says success: 200 is what a look-up found, how a job ended, or a batch of which every item took effect."""
@@ -77,13 +81,21 @@ class Caller:
         return await self.live(workflow, [step], until)
 
     async def _ended(self, step: Step) -> bool:
-        """Did what is done without its caller take effect, or does the gateway say that it cannot know?"""
+        """Did what is done without its caller take effect, or does the gateway say that it cannot know?
+
+        What waits for long, after many tries that were killed, a person hastens.
+        """
         if self.world.upstream.effects[step.ref]:
             return True
         call = self.accepted[step.ref]
         for gateway in self._living()[:1]:
             told = await ask(gateway.url, "GET", f"/-/calls/{call}.json", self.world.admin)
-            return told is not None and told.status == 200 and json.loads(told.body)["state"] == "in-doubt"
+            if told is None or told.status != 200:
+                return False
+            said = json.loads(told.body)
+            if said["state"] == "waiting" and said["not_before"] > clock.time() + LONG:
+                await ask(gateway.url, "POST", f"/-/calls/{call}/retry", self.world.admin)
+            return bool(said["state"] == "in-doubt")
         return False
 
     async def run(self, workflow: str, steps: list[Step], again: bool = False) -> bool:
@@ -119,6 +131,7 @@ class Caller:
             return False
         if answer is HUNG and not gateway.stopped:
             self.violations.append(f"unexpected: {step} is told nothing at all by {gateway}")
+            gateway.say_tasks()
             return False
         return await self._told(step, answer, again, time)
 

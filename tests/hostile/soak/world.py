@@ -141,6 +141,10 @@ class Running:
         self.stopped = False
         self._signal(signal.SIGCONT)
 
+    def say_tasks(self) -> None:
+        """Let it say what its tasks wait for; see `World.complaints`."""
+        self._signal(signal.SIGUSR1)
+
     def is_stopped(self) -> bool:
         """Does Linux say that it is stopped?"""
         with contextlib.suppress(OSError):
@@ -269,7 +273,7 @@ class World:
         """Return what gateways said beside that they listen: the last lines of each, once."""
         every = [place.read_text(errors="replace") for place in sorted(self.home.glob("*.out"))]
         return list(
-            dict.fromkeys("\n".join(said.splitlines()[1:][-30:]) for said in every if said.count("\n") > 1)
+            dict.fromkeys("\n".join(said.splitlines()[1:][-150:]) for said in every if said.count("\n") > 1)
         )
 
     def new_store(self) -> int:
