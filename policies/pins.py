@@ -69,11 +69,11 @@ class Pin:
         return self.shape.answers >= PINNED_AFTER
 
     def edits_for(self, instance: str, setting: Adapt | None = None) -> tuple[Edit, ...]:
-        """Return the edits an answer to `instance` gets; those that restore nothing still count what is lost."""
-        edits = self.adaptation.in_force(self.accepted)
+        """Return the edits an answer to `instance` gets. Where none is made, what is lost still counts."""
         if ladder.applies(self.standing, instance, setting):
-            return edits
-        return tuple(edit for edit in edits if isinstance(edit, Lost))
+            return self.adaptation.in_force(self.accepted)
+        lost = (one.edit if isinstance(one.edit, Lost) else one.instead for one in self.adaptation.edits)
+        return tuple(edit for edit in lost if edit is not None)
 
     def state(self) -> Json:
         """Return the pin as JSON; `load` is its inverse."""

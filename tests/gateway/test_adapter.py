@@ -263,7 +263,9 @@ def test_an_adaptation_after_which_the_workflows_calls_are_refused_is_taken_back
             await order("sync-1")
             await order(f"other-{number}")
 
-        assert (await world.get(1000)).json() == renamed(customer(1000))
+        plain = await world.get(1000)
+        assert plain.json() == renamed(customer(1000))
+        assert plain.headers["Gimbal-Outcome"].startswith("success;attempts=1;degraded=1")
         (pin,) = [pin for pin in world.adapter._pins["shop"].values() if pin.operation.startswith("GET")]
         assert pin.standing.stopped and "adapted calls failed" in pin.standing.halt
 
