@@ -107,7 +107,7 @@ def play(
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -254,6 +254,7 @@ def test_an_adaptation_after_which_the_workflows_calls_are_refused_is_taken_back
             asking = {"Workflow-Id": workflow, "Workflow-Type": "sync", "Workflow-Step": "order"}
             return await world.client.post("/orders", json={"email": "x"}, headers=asking)
 
+        await world.pinned()  # from here on it is seen how calls fare without an adaptation
         await world.drifted()
         assert (await world.get(1000)).json() == customer(1000)
 
