@@ -6,7 +6,11 @@ Numbers are printed, and kept as JSON under `tests/bench/out/`; nothing here pas
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))  # for what the tests share, `fixtures`
 
 BENCHES = {
     "speed": "CPU a call, throughput and latency, beside nginx, Caddy and mitmproxy",
@@ -14,6 +18,7 @@ BENCHES = {
     "learning": "what learning costs a shape seen before and a new one, beside GenSON and orjson.loads",
     "adaptation": "what an answer costs that is as pinned, that is adapted, and that is learned from",
     "outcomes": "what reading an answer costs, beside parsing it",
+    "scale": "how N processes on one store share what is due, and take over what one left",
     "start": "how long `import gateway` and `gimbal --help` take",
 }
 """Module beside this one -> what it measures. It has `options(parser)` and `main(options)`."""
