@@ -231,6 +231,29 @@ async def test_a_step_whose_record_expired_while_the_store_was_there_begins_anew
 
 
 @alive
+async def test_an_answer_is_not_told_before_the_store_has_it_and_then_to_the_repeat():
+    class Away(MemoryLedger):
+        away = True
+
+        async def change(self, *args, **options):
+            if self.away:
+                raise LedgerUnavailable("gone")
+            return await super().change(*args, **options)
+
+    world = World(CREATED, ledger=Away(ManualClock()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.runner.COMMIT_PATIENCE", 0.01)
+        with pytest.raises(LedgerUnavailable, match="it is kept"):
+            await world.call()
+    world.ledger.away = False
+
+    again = await world.call()
+
+    assert (again.answer, again.replayed) == (CREATED, True)
+    assert len(world.upstream.sent) == 1
+
+
+@alive
 async def test_nothing_is_sent_when_the_store_is_away():
     class Away(MemoryLedger):
         async def claim(self, *args, **options):
