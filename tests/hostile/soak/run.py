@@ -18,7 +18,8 @@ import time
 from functools import partial
 
 from tests.hostile.soak.crashes import SCENARIOS, Scenario, Tally, Trial, boundaries, trials
-from tests.hostile.soak.soak import Report, soak
+from tests.hostile.soak.report import table
+from tests.hostile.soak.soak import soak
 from tests.hostile.soak.world import a_world
 
 CRASHES = 1 / 3
@@ -87,39 +88,8 @@ async def main(words: list[str] | None = None) -> int:
     if told.json:
         print(json.dumps({"boundaries": vars(tally), "scenarios": scenarios, "soak": report.as_json()}))
     else:
-        print(_table(tally, scenarios, report))
+        print(table(tally, scenarios, report))
     return 1 if tally.violations or not report.held else 0
-
-
-def _table(tally: Tally, scenarios: dict[str, str], report: Report) -> str:
-    lines = []
-    if scenarios:
-        lines += ["Deaths at boundaries", *(f"  {name}: {what}" for name, what in scenarios.items())]
-        lines += [f"  kills {tally.kills}, effects {tally.effects}, never reached {tally.missed}"]
-        lines += [f"  doubts {_counts(tally.doubts)}"]
-        lines += [f"  violations {len(tally.violations)}", *(f"    {text}" for text in tally.violations[:20])]
-    lines += [f"Soak of {report.seconds:.0f} s (seed {report.seed}, appendfsync {report.fsync})"]
-    lines += [
-        f"  kills {report.kills}: {report.kills_at_instants} of gateways at random instants, "
-        f"{report.kills_at_boundaries} at {report.boundaries} kinds of boundary, "
-        f"{report.kills_of_engine} of the engine",
-        f"  stops past a lease {report.stops}",
-        f"  workflows {report.workflows}, steps {report.steps}, calls {report.calls}, replays {report.replays}",
-        f"  sendings {report.sendings}, effects {report.effects}",
-        f"  doubts {_counts(report.doubts)}; under a key {report.doubts_under_keys}",
-        f"  told {_counts(report.told)}",
-        f"  finished without their callers {report.entrusted}",
-        f"  doubled {report.doubled}, lost {report.lost}, forgotten {report.forgotten}, changed {report.changed}, "
-        f"early {report.early}, repeated {report.repeated}, unexpected {report.unexpected}",
-    ]
-    lines += [f"    {text}" for text in report.violations[:20]]
-    verdict = "every invariant held" if report.held and not tally.violations else "INVARIANTS WERE BROKEN"
-    lines += [f"{tally.kills + report.kills} kills: {verdict}"]
-    return "\n".join(lines)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return f"{sum(counts.values())} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 
+from tests.hostile.soak.asking import ask
 from tests.hostile.soak.oracle import Oracle, Step
+from tests.hostile.soak.report import Report
 from tests.hostile.soak.workflow import Caller
-from tests.hostile.soak.world import Running, World, ask
+from tests.hostile.soak.world import Running, World
 
 GATEWAYS = 4
 """Processes on one store."""
@@ -79,46 +80,6 @@ LEAVES = 0.15
 
 LEFT = ("429:1,ok", "503:2,ok", "429:3,drop-after,ok", "429,429,ok")
 """How the upstream behaves to what they leave behind."""
-
-
-@dataclass
-class Report:
-    """What a soak did and found. Zero `doubled`, `lost` and `forgotten` is what is promised."""
-
-    seed: int
-    fsync: str
-    seconds: float = 0.0
-    kills: int = 0
-    kills_at_instants: int = 0
-    kills_at_boundaries: int = 0
-    kills_of_engine: int = 0
-    stops: int = 0
-    boundaries: int = 0  # different ones at which a gateway died
-    workflows: int = 0
-    steps: int = 0
-    calls: int = 0
-    replays: int = 0
-    sendings: int = 0
-    effects: int = 0
-    doubts: dict[str, int] = field(default_factory=dict)
-    entrusted: int = 0  # steps whose callers left for good
-    doubts_under_keys: int = 0
-    doubled: int = 0
-    lost: int = 0
-    forgotten: int = 0
-    changed: int = 0
-    early: int = 0
-    repeated: int = 0
-    unexpected: int = 0
-    told: dict[str, int] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
-
-    @property
-    def held(self) -> bool:
-        return not self.violations
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 class Soak:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.hostile.soak.asking import HUNG, Answer, ask
 from tests.hostile.soak.oracle import Oracle, Step
-from tests.hostile.soak.world import HUNG, Answer, Running, World, ask
+from tests.hostile.soak.world import Running, World
 
 AGAIN = frozenset({"in-progress", "deferred", "ledger-unavailable", "exhausted", "upstream-unreachable"})
 """Problems a caller answers by repeating the step."""

@@ -19,19 +19,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from fixtures.upstreams.counting import Counting
-from gateway.engine_binary import find_binary
 from tests.hostile.serving import die_with_parent
+from tests.hostile.soak.store import STORES, Engine
 
 START = str(Path(__file__).with_name("start.py"))
 
 PATIENCE = 180.0
 """Seconds for what must come: a start. Long, for a busy machine: what it proves is no speed."""
-
-STORES = 4096
-"""Databases of the engine: each trial has a store of its own, so that nobody sweeps another's calls."""
 
 CONFIG = """
 [retention]
@@ -60,60 +56,6 @@ timeout = "4s"
 idempotency = {{ carrier = "header", name = "Idempotency-Key", window = "1h" }}
 """
 """What each can do is told by `oracle.Step`. An answer that takes longer than 4 s counts as lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a caller was told."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def problem(self) -> str:
-        """The slug of an answer the gateway made itself, else nothing."""
-        if self.headers.get("content-type") != "application/problem+json":
-            return ""
-        return str(json.loads(self.body)["type"]).rpartition("/")[2]
-
-
-HANGS = 90.0
-"""Seconds in which a gateway answers, whatever happens: its callers' patience is half of it, and then a store
-may be away."""
-
-HUNG = Answer(0, {}, b"")
-
-
-async def ask(url: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer | None:
-    """Ask once, on a connection of its own. None: no whole answer came. `HUNG`: not even an end, in `HANGS`."""
-    parts = urlsplit(url)
-    writer = None
-    try:
-        async with asyncio.timeout(HANGS):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
-            lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
-            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-            return _read(await reader.read(-1))
-    except TimeoutError:
-        return HUNG
-    except OSError:
-        return None
-    finally:
-        if writer is not None:
-            writer.transport.abort()
-
-
-def _read(data: bytes) -> Answer | None:
-    head, end, body = data.partition(b"\r\n\r\n")
-    if not end:
-        return None
-    line, *fields = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-    if len(body) < int(headers.get("content-length", "0")):
-        return None
-    return Answer(int(line.split(" ")[1]), headers, body)
 
 
 @dataclass(slots=True)
@@ -165,56 +107,6 @@ class Running:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-
-
-class Engine:
-    """A real engine of the proof's own, on a private socket, which may be killed and started again."""
-
-    def __init__(self, home: Path, fsync: Literal["always", "everysec", "no"]) -> None:
-        self._home = home
-        self._socket = home / "s"
-        self.url = f"unix://{self._socket}"
-        self._command = [find_binary().path, "--port", "0", "--unixsocket", str(self._socket), "--dir", str(home)]
-        self._command += [
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            fsync,
-            "--save",
-            "",
-            "--aof-use-rdb-preamble",
-            "no",
-        ]
-        self._command += ["--maxmemory-policy", "noeviction", "--logfile", str(home / "log")]
-        self._command += ["--databases", str(STORES)]
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it, and wait until it has read its journal."""
-        self._process = await asyncio.create_subprocess_exec(*self._command, preexec_fn=die_with_parent)
-        async with asyncio.timeout(PATIENCE):
-            while not await self._answers():
-                await asyncio.sleep(0.01)
-
-    async def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
-        self._socket.unlink(missing_ok=True)
-
-    @property
-    def journal(self) -> Path:
-        """The file its newest commands are in."""
-        return max(self._home.glob("appendonlydir/*.incr.aof"), key=lambda path: path.stat().st_mtime)
-
-    async def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_unix_connection(str(self._socket))
-            writer.write(b"PING\r\n")
-            said = await reader.readline()
-            writer.close()
-            return said == b"+PONG\r\n"
-        return False
 
 
 @dataclass
