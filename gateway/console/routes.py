@@ -313,7 +313,7 @@ class Console:
         try:
             await self._ledger.entry("00" * 13)  # one look at a key that no call has: does the store answer?
         except LedgerUnavailable as error:
-            reason = str(error)
+            reason = reason or str(error)  # who keeps the engine knows more than that nobody answers
         if reason:
             return problem_answer(_away(reason), (b"retry-after", b"1"))
         return json_answer({"status": "ready"})

@@ -115,8 +115,9 @@ def test_a_full_disk_is_said_to_callers_and_nothing_is_lost_or_doubled(small_dis
         with gateway.client() as anybody:
             for number in count():
                 told[f"s{number}"] = answer = post(gateway, "ok/charges", f"s{number}", BODY)
-                if answer.status_code != 201 and "disk is full" in anybody.get("/-/ready").text:
+                if answer.status_code != 201:
                     break
+            until(lambda: "disk is full" in anybody.get("/-/ready").text)
         sent = upstream.sendings.total()
         refused = post(gateway, "ok/charges", "while full")
         assert upstream.sendings.total() == sent
