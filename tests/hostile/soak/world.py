@@ -18,11 +18,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fixtures.upstreams.counting import Counting
 from tests.hostile.serving import die_with_parent
 from tests.hostile.soak.store import STORES, Engine
+
+T = TypeVar("T")
 
 START = str(Path(__file__).with_name("start.py"))
 
@@ -119,7 +121,7 @@ class World:
     running: list[Running] = field(default_factory=list)
     taught: bool = False  # does the engine know the gateway's scripts?
     _nursery: asyncio.subprocess.Process | None = None
-    _born: dict[int, asyncio.Future[int]] = field(default_factory=dict)
+    _born: dict[int, asyncio.Future[tuple[int, asyncio.Future[int]]]] = field(default_factory=dict)
     _ended: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _number: itertools.count[int] = field(default_factory=itertools.count)
     _stores: itertools.count[int] = field(default_factory=itertools.count)
@@ -143,8 +145,8 @@ class World:
         told |= {"at": at, "signal": int(number), "trace": trace, "mutant": mutant}
         born = self._born[order] = asyncio.get_running_loop().create_future()
         self._nursery.stdin.write(json.dumps(told).encode() + b"\n")
-        pid = await born
-        one = Running(pid, place, self._ended[pid])
+        pid, ended = await born
+        one = Running(pid, place, ended)
         self.running.append(one)
         async with asyncio.timeout(PATIENCE):
             while one.alive and not one.url:
@@ -182,17 +184,18 @@ class World:
         while line := await self._nursery.stdout.readline():
             said = json.loads(line)
             if "id" in said:
-                self._ended[said["pid"]] = asyncio.get_running_loop().create_future()
-                _tell(self._born.pop(said["id"]), said["pid"])
+                ended = self._ended[said["pid"]] = asyncio.get_running_loop().create_future()
+                _tell(self._born.pop(said["id"]), (said["pid"], ended))  # both: its end may be heard of at once
             else:
                 _tell(self._ended.pop(said["pid"]), said["ended"])
-        for waiting in (*self._born.values(), *self._ended.values()):
+        left: list[asyncio.Future[Any]] = [*self._born.values(), *self._ended.values()]
+        for waiting in left:
             if not waiting.done():
                 waiting.set_exception(RuntimeError("the nursery ended"))
                 waiting.exception()  # seen here; who waits sees it too
 
 
-def _tell(waiting: asyncio.Future[int], said: int) -> None:
+def _tell(waiting: asyncio.Future[T], said: T) -> None:
     if not waiting.done():  # a cancelled one waits for nothing
         waiting.set_result(said)
 
